@@ -1,0 +1,214 @@
+//! `windlass logs`.
+
+use std::time::Duration;
+
+use windlass_api::log::v1::{Mark, MarkKind};
+use windlass_ids::Timestamp;
+
+use crate::args::{LogsArgs, PrefixChoice};
+use crate::client::{Cursor, Session, SourceKey, Tail, TailItem, TailOptions};
+use crate::errors::{CliError, Exit, Result};
+use crate::output::{self, Prefixes, millis, time_rfc3339};
+
+pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
+    let run = session.get_run(&args.run).await?;
+    let cursor = match &args.cursor_file {
+        Some(path) => Cursor::load(path, &run.id)?,
+        None => None,
+    };
+    let options = TailOptions {
+        run: run.id.clone(),
+        steps: args.steps.clone(),
+        attempt: args.attempt.unwrap_or(0),
+        container: args.container.clone(),
+        tail: args.tail,
+        since: args
+            .since
+            .as_deref()
+            .map(|text| since(text, session.clock.now()))
+            .transpose()?,
+        cursor,
+        follow: args.follow,
+        contains: args.contains.clone().unwrap_or_default(),
+    };
+    let several: u32 = run.step_counts.iter().map(|count| count.count).sum();
+    let prefix = match args.prefix {
+        PrefixChoice::Always => true,
+        PrefixChoice::Never => false,
+        PrefixChoice::Auto => match args.steps.as_slice() {
+            [] => several > 1,
+            [one] => is_several(session, &run.id, one).await?,
+            _ => true,
+        },
+    };
+    let mut printer = Printer {
+        args,
+        run: run.id.clone(),
+        prefix,
+        prefixes: Prefixes::default(),
+        unsaved: None,
+    };
+    let mut tail = Tail::start(session, options);
+    let printed = tokio::select! {
+        printed = printer.print(&mut tail) => printed,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    };
+    printer.save()?;
+    printed
+}
+
+/// Whether a name stands for the steps of a matrix.
+async fn is_several(session: &Session, run: &str, name: &str) -> Result<bool> {
+    let found = session.list_steps(run, &format!("name={name}"), 1).await?;
+    Ok(found.is_empty())
+}
+
+struct Printer<'a> {
+    args: &'a LogsArgs,
+    run: String,
+    prefix: bool,
+    prefixes: Prefixes,
+    unsaved: Option<Cursor>,
+}
+
+impl Printer<'_> {
+    async fn print(&mut self, tail: &mut Tail) -> Result<Exit> {
+        while let Some(item) = tail.next().await {
+            match item? {
+                TailItem::Line { source, time, content } => self.line(&source, time, &content)?,
+                TailItem::Mark { source, mark } => {
+                    if let Some(text) = mark_text(source.as_ref(), &mark) {
+                        output::note(text);
+                    }
+                }
+                TailItem::Checkpoint(cursor) => {
+                    self.unsaved = Some(cursor);
+                    self.save()?;
+                }
+                TailItem::Lost { cause } => output::note(format!("the logs stopped coming ({cause}), trying again")),
+                TailItem::Back => output::note("the logs go on"),
+                TailItem::End { cursor, .. } => {
+                    self.unsaved = Some(cursor);
+                    return Ok(Exit::Succeeded);
+                }
+            }
+        }
+        Err(CliError::failed("the log stream stopped"))
+    }
+
+    fn line(&mut self, source: &SourceKey, time: Option<prost_types::Timestamp>, content: &[u8]) -> Result<()> {
+        let mut text = Vec::with_capacity(content.len() + 48);
+        if self.prefix {
+            text.extend_from_slice(self.prefixes.prefix(source).as_bytes());
+        }
+        if self.args.timestamps {
+            let time = time.map(|time| time_rfc3339(millis(time))).unwrap_or_default();
+            text.extend_from_slice(time.as_bytes());
+            text.push(b' ');
+        }
+        text.extend_from_slice(content);
+        text.push(b'\n');
+        output::raw(&text)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        match (&self.args.cursor_file, self.unsaved.take()) {
+            (Some(path), Some(cursor)) => cursor.save(path, &self.run),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a mark says to people; most marks say nothing.
+pub(super) fn mark_text(source: Option<&SourceKey>, mark: &Mark) -> Option<String> {
+    let place = source.map(|source| format!("{}: ", source.step)).unwrap_or_default();
+    match mark.kind() {
+        MarkKind::Lost => {
+            let lines = mark
+                .lost_lines
+                .map_or_else(|| "lines".to_owned(), |lines| format!("{lines} lines"));
+            let why = if mark.message.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", mark.message)
+            };
+            Some(format!("{place}{lines} are lost{why}"))
+        }
+        MarkKind::ContainerRestarted => Some(format!("{place}the container was restarted")),
+        MarkKind::Unspecified
+        | MarkKind::AttemptStarted
+        | MarkKind::Rotated
+        | MarkKind::Switched
+        | MarkKind::Masked
+        | MarkKind::SourceEnded => None,
+    }
+}
+
+fn since(text: &str, now: Timestamp) -> Result<prost_types::Timestamp> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        let then = Timestamp::from_millis(now.as_millis().saturating_sub(ago));
+        return Ok(windlass_api::convert::timestamp_to_proto(then));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| {
+        CliError::bad_input(format!("--since {text:?} is neither a duration nor a time"))
+            .hint("write `10m`, or `2026-01-31T12:00:00Z`")
+    })?;
+    Ok(windlass_api::convert::timestamp_to_proto(Timestamp::from_millis(
+        time.as_millisecond(),
+    )))
+}
+
+/// The last lines of a step's log, for the report of a failure; whatever comes within a few seconds.
+pub(super) async fn last_lines(session: &Session, run: &str, step: &str, attempt: u32, lines: u64) -> Vec<String> {
+    let options = TailOptions {
+        run: run.to_owned(),
+        steps: vec![step.to_owned()],
+        attempt,
+        tail: Some(lines),
+        ..TailOptions::default()
+    };
+    let mut tail = Tail::start(session, options);
+    let mut kept = std::collections::VecDeque::new();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while let Ok(Some(Ok(item))) = tokio::time::timeout_at(deadline, tail.next()).await {
+        match item {
+            TailItem::Line { content, .. } => {
+                kept.push_back(crate::progress::terminal::printable(&content));
+                if kept.len() as u64 > lines {
+                    kept.pop_front();
+                }
+            }
+            TailItem::End { .. } | TailItem::Lost { .. } => break,
+            TailItem::Mark { .. } | TailItem::Checkpoint(_) | TailItem::Back => {}
+        }
+    }
+    kept.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_duration_or_a_time() {
+        let now = Timestamp::from_millis(1_000_000);
+        assert_eq!(since("10s", now).expect("a duration").seconds, 990);
+        assert_eq!(since("1970-01-01T00:00:07Z", now).expect("a time").seconds, 7);
+        assert!(since("yesterday", now).expect_err("neither").hint.is_some());
+    }
+
+    #[test]
+    fn i7_lost_lines_are_said() {
+        let mark = Mark {
+            kind: MarkKind::Lost.into(),
+            lost_lines: Some(3),
+            message: "rotated away".to_owned(),
+            ..Mark::default()
+        };
+        assert_eq!(
+            mark_text(None, &mark).as_deref(),
+            Some("3 lines are lost (rotated away)")
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! The data folder: one process at a time, and what it keeps there.
+
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use rand::RngCore as _;
+
+use super::dev_file::write_private;
+use crate::client::display_path;
+use crate::errors::{CliError, Result};
+
+/// A data folder that this process holds; dropped, others may take it.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Who holds a folder.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// This process, from now on.
+    Ours(DataFolder),
+    /// Another process.
+    Elsewhere,
+}
+
+impl DataFolder {
+    /// Takes the folder, and makes it when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub(crate) fn take(path: &Path) -> Result<Held> {
+        let cannot = |error: std::io::Error| {
+            CliError::bad_input(format!("cannot use the data folder {}: {error}", display_path(path)))
+                .hint("--data-dir or WINDLASS_DATA_DIR names another one")
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(cannot)?;
+        let path = path.canonicalize().map_err(cannot)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(cannot)?;
+        match fs4::fs_std::FileExt::try_lock_exclusive(&lock) {
+            Ok(true) => Ok(Held::Ours(Self { path, _lock: lock })),
+            Ok(false) => Ok(Held::Elsewhere),
+            Err(error) => Err(cannot(error)),
+        }
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The token that every port wants; made at the first start.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(crate) fn token(&self) -> Result<String> {
+        let path = self.path.join("token");
+        match std::fs::read_to_string(&path) {
+            Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
+            Ok(_) => self.new_token(&path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.new_token(&path),
+            Err(error) => Err(CliError::bad_input(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+
+    fn new_token(&self, path: &Path) -> Result<String> {
+        let mut bytes = [0_u8; 24];
+        rand::rng().fill_bytes(&mut bytes);
+        let token = hex::encode(bytes);
+        write_private(path, format!("{token}\n").as_bytes())?;
+        Ok(token)
+    }
+
+    /// A folder inside it.
+    pub(crate) fn sub(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_holds_a_folder_and_its_token_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/data");
+        let Held::Ours(ours) = DataFolder::take(&path).expect("taken") else {
+            panic!("the folder is new");
+        };
+        assert!(matches!(DataFolder::take(&path).expect("tried"), Held::Elsewhere));
+        let token = ours.token().expect("made");
+        assert_eq!(token.len(), 48);
+        drop(ours);
+        let Held::Ours(again) = DataFolder::take(&path).expect("taken") else {
+            panic!("nobody holds it");
+        };
+        assert_eq!(again.token().expect("kept"), token);
+    }
+}

@@ -1,0 +1,5 @@
+//! The `windlass` binary.
+
+fn main() -> std::process::ExitCode {
+    windlass_cli::main()
+}

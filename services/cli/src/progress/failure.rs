@@ -1,0 +1,43 @@
+//! What is printed under a run that failed: the steps, the ends of their logs, the commands that show more.
+
+use console::Style;
+use windlass_api::run::v1::{Step, StepState};
+
+use super::model::{Model, class_name, newest};
+use super::rows::detail;
+use windlass_ids::Timestamp;
+
+/// Steps whose log's end is shown.
+pub const MAX_STEPS: usize = 3;
+
+/// Lines of each log's end.
+pub const LOG_LINES: u64 = 10;
+
+/// The failed steps that are shown in full.
+pub fn failed_steps(model: &Model) -> Vec<&Step> {
+    let failed = model.steps().filter(|step| step.state() == StepState::Failed);
+    failed.take(MAX_STEPS).collect()
+}
+
+/// A failed step: `✗ train.2    FAILED OOM_KILLED  exit 137 · attempt 2/2 · gpu-4 · limit 2Gi`.
+pub fn step_line(step: &Step, name_width: usize, now: Timestamp) -> String {
+    let class = newest(step).and_then(|attempt| class_name(attempt.failure_class()));
+    let text = format!(
+        "✗ {:<name_width$}  FAILED {}  {}",
+        step.name,
+        class.unwrap_or(&step.reason),
+        detail(step, now)
+    );
+    Style::new().red().bold().apply_to(text.trim_end()).to_string()
+}
+
+/// A line of the step's log, or of what Kubernetes said.
+pub fn log_line(text: &str) -> String {
+    format!("    {} {text}", Style::new().dim().apply_to("│"))
+}
+
+/// The commands that show more.
+pub fn commands(run: &str, step: Option<&Step>, flags: &str) -> String {
+    let step = step.map(|step| format!(" {}", step.name)).unwrap_or_default();
+    format!("  output  windlass logs {run}{step}{flags}\n  why     windlass explain {run}{step}{flags}")
+}

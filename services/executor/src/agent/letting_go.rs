@@ -1,0 +1,340 @@
+//! Stops, releases, sweeps, and the finalizers of deleted pods when there is no scheduler.
+
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use windlass_api::dispatch::v1 as dispatch;
+use windlass_ids::AttemptId;
+use windlass_manifest::{Label, pod_name};
+use windlass_service::{Backoff, BackoffSettings};
+
+use super::launcher::Queued;
+use super::sweeps::Sweep;
+use super::{Agent, Event, Purpose};
+use crate::attempts::fleet::{Change, PodKey};
+use crate::attempts::wire::SlimPod;
+use crate::attempts::{Phase, Sight};
+use crate::connect::convert;
+use crate::kubernetes::ApiError;
+use crate::metrics;
+
+const BACKOFF: BackoffSettings = BackoffSettings {
+    initial: Duration::from_millis(200),
+    factor: 2.0,
+    max: Duration::from_secs(30),
+};
+const SWEEP_RETRY: Duration = Duration::from_secs(5);
+
+/// Repeats a call until it succeeds, as slowly as it must. What is wanted is a state, so that repeating is harmless.
+///
+/// `calls` bounds how many of them are under way; one that waits for its next try is not.
+pub(super) async fn until_done<T, F>(what: &'static str, calls: &Semaphore, mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let mut backoff = Backoff::new(BACKOFF);
+    let mut random = StdRng::from_rng(&mut rand::rng());
+    loop {
+        // Never closed.
+        let permit = calls.acquire().await.ok();
+        let result = call().await;
+        drop(permit);
+        match result {
+            Ok(value) => return value,
+            Err(error) => {
+                let delay = backoff.next_delay(&mut random);
+                let delay = error.retry_after().map_or(delay, |least| least.max(delay));
+                tracing::debug!(what, %error, retry_in = ?delay, "call is repeated");
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// Stops an attempt wherever it is: queued, in flight, or in the cluster.
+    pub(super) fn stop_attempt(&mut self, attempt: AttemptId, uid: &str, grant: u64, grace: Option<i64>) {
+        if let Some((namespace, launch)) = self.launcher.remove(attempt) {
+            return self.search(namespace, &launch, grace);
+        }
+        if let Some(in_flight) = self.launcher.in_flight_mut(attempt) {
+            in_flight.stop = Some(grace);
+            return;
+        }
+        let key = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt));
+        match key {
+            Some(key) if uid.is_empty() || *key.uid == *uid => self.delete(key, grace),
+            Some(_) => {}
+            None => self.find(attempt, grant, Purpose::Stop(grace)),
+        }
+    }
+
+    fn delete(&mut self, key: PodKey, grace: Option<i64>) {
+        if self.stopping.get(&key.attempt) == Some(&grace) {
+            return;
+        }
+        self.stopping.insert(key.attempt, grace);
+        let (api, calls) = (self.api.clone(), self.calls.clone());
+        self.spawn(async move {
+            until_done("stop", &calls, || {
+                api.delete_pod(&key.namespace, &key.name, &key.uid, grace)
+            })
+            .await;
+        });
+    }
+
+    /// A launch that was not posted: an earlier incarnation may have posted it, so a quorum read tells.
+    pub(super) fn search(&mut self, namespace: String, launch: &Queued, grace: Option<i64>) {
+        let Some(entry) = self.runs.get(&launch.attempt.run) else {
+            return;
+        };
+        let name = pod_name(&entry.run.name, &launch.step_name, launch.attempt);
+        self.read(launch.attempt, launch.grant, Purpose::Stop(grace), namespace, name);
+    }
+
+    /// Looks at an attempt's pod and says what is there; what is still under way will be reported anyway.
+    pub(super) fn probe(&mut self, attempt: AttemptId, grant: u64) {
+        if self.launcher.in_flight_mut(attempt).is_some() || self.launcher.queued_mut(attempt).is_some() {
+            return;
+        }
+        match self.fleet.as_ref().and_then(|fleet| fleet.key(attempt)) {
+            Some(key) => self.read(
+                attempt,
+                grant,
+                Purpose::Probe,
+                key.namespace.to_string(),
+                key.name.into(),
+            ),
+            None => self.find(attempt, grant, Purpose::Probe),
+        }
+    }
+
+    fn read(&self, attempt: AttemptId, grant: u64, purpose: Purpose, namespace: String, name: String) {
+        let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
+        self.spawn(async move {
+            let found = until_done("read", &calls, || api.get_pod(&namespace, &name)).await;
+            drop(
+                events
+                    .send(Event::Searched {
+                        attempt,
+                        grant,
+                        purpose,
+                        found,
+                    })
+                    .await,
+            );
+        });
+    }
+
+    /// An attempt of which nothing is known: its labels find its pod.
+    fn find(&mut self, attempt: AttemptId, grant: u64, purpose: Purpose) {
+        let Some(installation) = self.installation else { return };
+        let selector = format!(
+            "{}={installation},{}={},{}={},{}={}",
+            Label::INSTALLATION,
+            Label::RUN_ID,
+            attempt.run,
+            Label::STEP_INDEX,
+            attempt.step,
+            Label::ATTEMPT,
+            attempt.number
+        );
+        let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
+        self.spawn(async move {
+            let found = until_done("find", &calls, || api.find_pod(&selector)).await;
+            drop(
+                events
+                    .send(Event::Searched {
+                        attempt,
+                        grant,
+                        purpose,
+                        found,
+                    })
+                    .await,
+            );
+        });
+    }
+
+    pub(super) fn searched(&mut self, attempt: AttemptId, grant: u64, purpose: Purpose, found: Option<bytes::Bytes>) {
+        let Some(fleet) = &mut self.fleet else { return };
+        let pod = found
+            .as_deref()
+            .and_then(|found| serde_json::from_slice::<SlimPod<'_>>(found).ok());
+        let Some(pod) = pod.filter(|pod| fleet.attempt_of(pod) == Some(attempt)) else {
+            return self.not_there(attempt, grant, purpose);
+        };
+        fleet.expect(attempt, grant);
+        // Said also when it was said before: somebody asked.
+        let sight = match fleet.saw(&pod, self.clock.now()) {
+            Change::Report(sight) => Some(*sight),
+            Change::None => fleet.current(attempt),
+        };
+        let key = fleet.key(attempt);
+        self.report(sight);
+        if let (Purpose::Stop(grace), Some(key)) = (purpose, key) {
+            self.delete(key, grace);
+        }
+    }
+
+    fn not_there(&mut self, attempt: AttemptId, grant: u64, purpose: Purpose) {
+        let key = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt));
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.has_ended(attempt)) {
+            // Its end is known and was reported: that says more.
+            return self.gone(attempt);
+        }
+        let mut sight = Sight::without_pod(attempt, grant, "", Phase::Absent);
+        if let Some(key) = key {
+            sight.pod_uid = key.uid.to_string();
+            sight.pod_name = key.name.to_string();
+        }
+        let (reason, message) = match purpose {
+            Purpose::Stop(_) => ("NotCreated", "stopped before its pod was created"),
+            Purpose::Probe => ("NotFound", "a quorum read found no pod"),
+        };
+        reason.clone_into(&mut sight.reason);
+        message.clone_into(&mut sight.message);
+        self.outbox.observe(sight);
+        self.gone(attempt);
+    }
+
+    /// Lets a pod go: its end is stored and its log is kept.
+    pub(super) fn release(&mut self, mut release: dispatch::Release) {
+        let Some(attempt) = convert::attempt_id(release.attempt.as_ref()) else {
+            tracing::error!("release without a valid attempt");
+            return;
+        };
+        // Of a run that was deleted only the pod itself knows where it is.
+        if release.namespace.is_empty() {
+            let Some(key) = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt)) else {
+                return;
+            };
+            release.namespace = key.namespace.to_string();
+            release.pod_name = key.name.into();
+        }
+        if let Some(fleet) = &mut self.fleet {
+            if fleet.is_releasing(attempt) {
+                return;
+            }
+            fleet.releasing(attempt);
+        }
+        self.stopping.remove(&attempt);
+        self.sweeps.releasing(attempt.run);
+        let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
+        self.spawn(async move {
+            let dispatch::Release {
+                namespace,
+                pod_name,
+                pod_uid,
+                ..
+            } = release;
+            until_done("release", &calls, || api.release_pod(&namespace, &pod_name, &pod_uid)).await;
+            drop(events.send(Event::Released { attempt, namespace }).await);
+        });
+    }
+
+    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str) {
+        self.sweeps.released(attempt.run, namespace, Instant::now());
+        let Some(fleet) = &mut self.fleet else { return };
+        let key = fleet.key(attempt);
+        fleet.released(attempt);
+        if let Some(key) = key {
+            self.tell_gone(&key.uid);
+        }
+        self.stuck.remove(&attempt);
+    }
+
+    /// Forgets a pod, and says so to those who follow it.
+    pub(super) fn gone(&mut self, attempt: AttemptId) {
+        let Some(fleet) = &mut self.fleet else { return };
+        if let Some(key) = fleet.key(attempt) {
+            fleet.forget(attempt);
+            self.tell_gone(&key.uid);
+        }
+        self.stopping.remove(&attempt);
+        self.stuck.remove(&attempt);
+    }
+
+    /// Starts the sweeps that are due.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        if self.sweep_retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        self.sweep_retry = None;
+        let Some(installation) = self.installation else { return };
+        while let Some(sweep) = self.sweeps.next(now) {
+            let (api, events) = (self.api.clone(), self.events.clone());
+            self.spawn(async move {
+                let result = async {
+                    if sweep.pods > 0 {
+                        api.sweep_pods(&sweep.namespace, installation).await?;
+                    }
+                    if !sweep.runs.is_empty() {
+                        // Last: an owner that goes first takes pods with it that nobody has looked at.
+                        api.delete_owners(&sweep.namespace, installation, &sweep.runs).await?;
+                    }
+                    Ok::<(), ApiError>(())
+                };
+                let result = result.await;
+                if let Err(error) = &result {
+                    tracing::warn!(namespace = %sweep.namespace, %error, "sweep is repeated");
+                }
+                drop(
+                    events
+                        .send(Event::Swept {
+                            sweep,
+                            succeeded: result.is_ok(),
+                        })
+                        .await,
+                );
+            });
+        }
+    }
+
+    pub(super) fn swept(&mut self, sweep: Sweep, succeeded: bool) {
+        let now = Instant::now();
+        if !succeeded {
+            self.sweep_retry = Some(now + SWEEP_RETRY);
+        }
+        self.sweeps.swept(sweep, succeeded, now);
+    }
+
+    /// A deleted pod must not stay for ever because nobody can store its end (I4).
+    pub(super) fn strip_finalizers(&mut self, now: Instant) {
+        if self.connected || now < self.disconnected_since + self.settings.strip_after {
+            return;
+        }
+        let Some(fleet) = &mut self.fleet else { return };
+        for key in fleet.terminating() {
+            if fleet.is_releasing(key.attempt) {
+                continue;
+            }
+            fleet.releasing(key.attempt);
+            let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
+            self.tasks.spawn(async move {
+                until_done("strip", &calls, || {
+                    api.strip_finalizer(&key.namespace, &key.name, &key.uid)
+                })
+                .await;
+                drop(events.send(Event::Stripped(key)).await);
+            });
+        }
+    }
+
+    /// The outbox still holds what was seen of the attempt; only if this process ends first is it lost.
+    pub(super) fn stripped(&mut self, key: &PodKey) {
+        ::metrics::counter!(metrics::STRIPPED).increment(1);
+        tracing::warn!(attempt_id = %key.attempt, pod = %key.name, "finalizer removed without a scheduler; evidence may be lost");
+        let known = self.fleet.as_ref().is_some_and(|fleet| fleet.has_ended(key.attempt));
+        if !known {
+            let mut sight = Sight::without_pod(key.attempt, 0, &key.name, Phase::Absent);
+            sight.pod_uid = key.uid.to_string();
+            "EvidenceLost".clone_into(&mut sight.reason);
+            "the pod was deleted while no scheduler was in reach".clone_into(&mut sight.message);
+            self.outbox.observe(sight);
+        }
+        self.gone(key.attempt);
+    }
+}

@@ -1,0 +1,338 @@
+//! Failure classes with their evidence.
+//!
+//! Exit codes lie: a disruption or deletion seen before the main container ended outranks its exit code, also exit 0, since SIGTERM
+//! may be trapped. Proof of death is exactly what I2 lists.
+
+use windlass_ids::Timestamp;
+
+use super::assess::MAIN;
+use super::model::{End, FailureClass};
+use super::wire::{ContainerStatus, SlimPod, Terminated, Text, text};
+
+/// Longest evidence text and termination message, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// A deletion or disruption of a pod.
+pub(super) struct Disturbance<'p> {
+    class: FailureClass,
+    reason: &'p str,
+    message: &'p str,
+    since: Option<Timestamp>,
+}
+
+/// What disturbs a pod, the most telling first.
+pub(super) fn disturbance<'p>(pod: &'p SlimPod<'_>) -> Option<Disturbance<'p>> {
+    if let Some(condition) = pod.status.is_true("DisruptionTarget") {
+        let reason = text(&condition.reason);
+        return Some(Disturbance {
+            class: disruption_class(reason),
+            reason,
+            message: text(&condition.message),
+            since: condition.last_transition_time.as_ref().and_then(Text::time),
+        });
+    }
+    let status_reason = text(&pod.status.reason);
+    let class = match status_reason {
+        "Evicted" | "NodeShutdown" | "Terminated" | "Shutdown" => Some(FailureClass::Evicted),
+        "Preempting" | "Preempted" => Some(FailureClass::Preempted),
+        "DeadlineExceeded" => Some(FailureClass::Deadline),
+        _ => None,
+    };
+    if let Some(class) = class {
+        let message = text(&pod.status.message);
+        return Some(Disturbance {
+            class,
+            reason: status_reason,
+            message,
+            since: None,
+        });
+    }
+    let deletion = pod.metadata.deletion_timestamp.as_ref()?;
+    // The timestamp is when the grace ends, not when somebody deleted.
+    let grace = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .unwrap_or(0)
+        .saturating_mul(1000);
+    let since = deletion
+        .time()
+        .map(|end| Timestamp::from_millis(end.as_millis().saturating_sub(grace)));
+    Some(Disturbance {
+        class: FailureClass::PodDeleted,
+        reason: "PodDeleted",
+        message: "the pod was deleted",
+        since,
+    })
+}
+
+fn disruption_class(reason: &str) -> FailureClass {
+    match reason {
+        "PreemptionByScheduler" | "PreemptionByKubeScheduler" => FailureClass::Preempted,
+        "DeletionByTaintManager" | "DeletionByPodGC" => FailureClass::NodeLost,
+        // EvictionByEvictionAPI, TerminationByKubelet, and what later versions add.
+        _ => FailureClass::Evicted,
+    }
+}
+
+/// The end of a pod whose main container has ended; sidecars do not matter (behaviours E11).
+pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_before: bool) -> End {
+    let ended_at = main.finished_at.as_ref().and_then(Text::time);
+    let disturbance = disturbance(pod).filter(|disturbance| {
+        // Both have whole seconds: in doubt the disturbance came first. One without a time was written by the kubelet with the end.
+        disturbed_before
+            || disturbance
+                .since
+                .is_none_or(|since| ended_at.is_none_or(|ended| since <= ended))
+    });
+    let accepted = main.exit_code == 0 && pod.metadata.annotations.accept_exit_zero.is_some();
+    let (class, reason, message) = match &disturbance {
+        Some(disturbance) if !accepted => {
+            let message = format!("{}; exit code {}", disturbance.message, main.exit_code);
+            (Some(disturbance.class), disturbance.reason.to_owned(), message)
+        }
+        _ => own_end(main),
+    };
+    End {
+        class,
+        exit_code: Some(main.exit_code),
+        reason,
+        message,
+        evidence: evidence(pod),
+        termination_message: bounded(text(&main.message)),
+        end_time: ended_at,
+        proof_of_death: all_terminated(pod),
+    }
+}
+
+/// Class, reason and message of an end that nobody disturbed.
+fn own_end(main: &Terminated<'_>) -> (Option<FailureClass>, String, String) {
+    let reason = text(&main.reason);
+    let class = match reason {
+        "OOMKilled" => Some(FailureClass::OomKilled),
+        "ContainerStatusUnknown" => Some(FailureClass::NodeLost),
+        "DeadlineExceeded" => Some(FailureClass::Deadline),
+        // The entrypoint could not be started: the image or the command is wrong.
+        "ContainerCannotRun" | "StartError" => Some(FailureClass::Config),
+        _ if main.exit_code == 0 => None,
+        _ => Some(FailureClass::UserError),
+    };
+    let message = match (class, main.signal) {
+        (None, _) => String::new(),
+        (Some(_), Some(signal)) if signal != 0 => format!("exit code {}, signal {signal}", main.exit_code),
+        (Some(FailureClass::Config), _) => bounded(text(&main.message)),
+        (Some(_), _) => format!("exit code {}", main.exit_code),
+    };
+    let reason = if reason.is_empty() { "Completed" } else { reason };
+    (class, reason.to_owned(), message)
+}
+
+/// The end of a pod whose main container was never seen to end, when there is one.
+pub(super) fn ended_without_main(pod: &SlimPod<'_>) -> Option<End> {
+    let status = &pod.status;
+    let failed = status.phase.as_str() == "Failed";
+    let reason = text(&status.reason);
+    let no_statuses = status.container_statuses.is_empty() && status.init_container_statuses.is_empty();
+    if failed && no_statuses && !reason.is_empty() && reason != "NodeLost" {
+        return Some(rejected_by_kubelet(pod));
+    }
+    if let Some(init) = failed.then(|| failed_init(pod)).flatten() {
+        return Some(init);
+    }
+    // Deleted before it had a node: nothing ever started.
+    if pod.metadata.deletion_timestamp.is_some() && text(&pod.spec.node_name).is_empty() {
+        let disturbance = disturbance(pod)?;
+        let end_time = disturbance.since;
+        let (class, reason) = (disturbance.class, disturbance.reason);
+        return Some(without_exit(
+            pod,
+            class,
+            reason,
+            disturbance.message.to_owned(),
+            end_time,
+            true,
+        ));
+    }
+    None
+}
+
+fn rejected_by_kubelet(pod: &SlimPod<'_>) -> End {
+    let class = disturbance(pod)
+        .map(|disturbance| disturbance.class)
+        .filter(|class| *class != FailureClass::PodDeleted)
+        .unwrap_or(FailureClass::Evicted);
+    let reason = text(&pod.status.reason);
+    let message = bounded(text(&pod.status.message));
+    without_exit(pod, class, reason, message, None, true)
+}
+
+/// An init container that failed: the main one never started.
+fn failed_init(pod: &SlimPod<'_>) -> Option<End> {
+    let main_started = pod
+        .status
+        .container(MAIN)
+        .is_some_and(|main| main.state.waiting.is_none());
+    if main_started {
+        return None;
+    }
+    let is_sidecar = |status: &ContainerStatus<'_>| {
+        let mut inits = pod.spec.init_containers.iter();
+        inits.any(|init| init.name == status.name && text(&init.restart_policy) == "Always")
+    };
+    let mut inits = pod
+        .status
+        .init_container_statuses
+        .iter()
+        .filter(|status| !is_sidecar(status));
+    let (name, ended) = inits.find_map(|status| {
+        let ended = status.state.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
+        Some((status.name.as_str(), ended))
+    })?;
+    let disturbance = disturbance(pod);
+    let (class, reason, message) = match &disturbance {
+        Some(disturbance) => (disturbance.class, disturbance.reason, disturbance.message.to_owned()),
+        None => {
+            let (class, _, message) = own_end(ended);
+            let class = class.unwrap_or(FailureClass::UserError);
+            (
+                class,
+                "InitContainerFailed",
+                format!("init container {name}: {message}"),
+            )
+        }
+    };
+    let running = pod
+        .status
+        .init_container_statuses
+        .iter()
+        .any(|status| status.state.running.is_some());
+    let end_time = ended.finished_at.as_ref().and_then(Text::time);
+    Some(without_exit(pod, class, reason, message, end_time, !running))
+}
+
+/// The end of a pod whose node is known to be off.
+pub(super) fn node_lost(pod: &SlimPod<'_>, reason: &str, message: &str) -> End {
+    without_exit(pod, FailureClass::NodeLost, reason, message.to_owned(), None, true)
+}
+
+/// The end of a pod whose waiting state lasted too long.
+pub(super) fn waited_too_long(class: FailureClass, reason: &str, message: &str) -> End {
+    End {
+        class: Some(class),
+        exit_code: None,
+        reason: reason.to_owned(),
+        message: bounded(message),
+        evidence: vec![format!("container waiting: {reason}: {}", bounded(message))],
+        termination_message: String::new(),
+        end_time: None,
+        proof_of_death: false,
+    }
+}
+
+fn without_exit(
+    pod: &SlimPod<'_>,
+    class: FailureClass,
+    reason: &str,
+    message: String,
+    end_time: Option<Timestamp>,
+    proof_of_death: bool,
+) -> End {
+    End {
+        class: Some(class),
+        exit_code: None,
+        reason: reason.to_owned(),
+        message,
+        evidence: evidence(pod),
+        termination_message: String::new(),
+        end_time,
+        proof_of_death,
+    }
+}
+
+/// Whether the phase is terminal and every container that is reported has ended.
+pub(super) fn all_terminated(pod: &SlimPod<'_>) -> bool {
+    let status = &pod.status;
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
+    matches!(status.phase.as_str(), "Succeeded" | "Failed") && all.all(|status| status.state.terminated.is_some())
+}
+
+/// The class of a waiting state that does not get better by itself (behaviours X11): a pull that certainly fails, a configuration
+/// that cannot work. A registry that does not answer, or limits the rate, is waited for until the deadline of the pulling state.
+pub(super) fn fatal_wait(reason: &str, message: &str) -> Option<FailureClass> {
+    match reason {
+        "InvalidImageName" | "ErrImageNeverPull" => Some(FailureClass::Image),
+        "ErrImagePull" | "ImagePullBackOff" if is_certain(message) => Some(FailureClass::Image),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(FailureClass::Config),
+        _ => None,
+    }
+}
+
+/// Whether the text of a failed pull says that there is no such image, or that it is not for us.
+fn is_certain(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    const CERTAIN: [&str; 8] = [
+        "not found",
+        "notfound",
+        "manifest unknown",
+        "name unknown",
+        "does not exist",
+        "access denied",
+        "unauthorized",
+        "no matching manifest",
+    ];
+    CERTAIN.iter().any(|text| message.contains(text))
+}
+
+/// What was seen: container states, status and conditions.
+fn evidence(pod: &SlimPod<'_>) -> Vec<String> {
+    let status = &pod.status;
+    let mut evidence = Vec::new();
+    if !status.phase.as_str().is_empty() {
+        let (reason, message) = (text(&status.reason), text(&status.message));
+        evidence.push(joined(&format!("pod {}", status.phase.as_str()), reason, message));
+    }
+    for container in status.init_container_statuses.iter().chain(&status.container_statuses) {
+        evidence.push(container_evidence(container));
+    }
+    for condition in status
+        .conditions
+        .iter()
+        .filter(|condition| condition.kind.as_str() == "DisruptionTarget")
+    {
+        let (reason, message) = (text(&condition.reason), text(&condition.message));
+        evidence.push(joined("condition DisruptionTarget", reason, message));
+    }
+    if let Some(deletion) = &pod.metadata.deletion_timestamp {
+        evidence.push(format!("deletionTimestamp {}", deletion.as_str()));
+    }
+    evidence
+}
+
+fn container_evidence(container: &ContainerStatus<'_>) -> String {
+    let name = container.name.as_str();
+    let state = &container.state;
+    if let Some(ended) = &state.terminated {
+        let head = format!("container {name} terminated with exit code {}", ended.exit_code);
+        return joined(&head, text(&ended.reason), "");
+    }
+    if let Some(waiting) = &state.waiting {
+        return joined(
+            &format!("container {name} waiting"),
+            text(&waiting.reason),
+            text(&waiting.message),
+        );
+    }
+    format!("container {name} running")
+}
+
+fn joined(head: &str, reason: &str, message: &str) -> String {
+    let parts = [head, reason, message];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    bounded(&parts.join(": "))
+}
+
+pub(super) fn bounded(text: &str) -> String {
+    let end = (0..=text.len().min(MAX_TEXT))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
+}

@@ -1,0 +1,651 @@
+//! The live attempts of this executor, a few hundred bytes each (performance P11).
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use windlass_ids::{AttemptId, InstallationId, Timestamp};
+
+use super::assess::{Assessment, assess};
+use super::classify;
+use super::identity::attempt_of;
+use super::model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
+use super::nodes::Nodes;
+use super::wire::{SlimNode, SlimPod, Text, text};
+
+/// Where an attempt's pod is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodKey {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its uid.
+    pub uid: Box<str>,
+}
+
+#[derive(Debug)]
+struct Live {
+    namespace: Arc<str>,
+    name: Box<str>,
+    uid: Box<str>,
+    node: Option<Arc<str>>,
+    boot: Option<Arc<str>>,
+    resource_version: u64,
+    create_time: Option<Timestamp>,
+    start_time: Option<Timestamp>,
+    phase: Phase,
+    /// Kept from the first time: nothing that happens to the pod later changes how its attempt ended.
+    end: Option<Box<End>>,
+    grant: u64,
+    /// Hash of what was last reported.
+    reported: u64,
+    /// Containers that have started; nearly always the same few names, so shared.
+    containers: Arc<[String]>,
+    generation: u32,
+    disturbed: bool,
+    terminating: bool,
+    main_ended: bool,
+    letting_go: LettingGo,
+}
+
+/// How far the letting go of a pod is. Its record stays until the watch has shown it for the last time, so that what comes late is
+/// not taken for a new pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LettingGo {
+    /// It is kept.
+    No,
+    /// Asked for; whether the watch has shown it for the last time.
+    Asked { gone: bool },
+    /// Done.
+    Done,
+}
+
+/// A waiting state that is fatal when it lasts.
+#[derive(Debug)]
+struct FatalWait {
+    class: FailureClass,
+    reason: String,
+    message: String,
+    since: Timestamp,
+}
+
+/// What a watch or list said of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing new, or not ours.
+    None,
+    /// To be reported.
+    Report(Box<Sight>),
+}
+
+/// The live attempts.
+#[derive(Debug)]
+pub struct Fleet {
+    installation: InstallationId,
+    policy: Policy,
+    live: HashMap<AttemptId, Live>,
+    /// Attempts by the hash of their pods' uids.
+    by_uid: HashMap<u64, AttemptId>,
+    namespaces: BTreeSet<Arc<str>>,
+    containers: BTreeSet<Arc<[String]>>,
+    waits: BTreeMap<AttemptId, FatalWait>,
+    /// Grants of creates in flight: the watch may show a pod before its create is answered.
+    expected: HashMap<AttemptId, u64>,
+    nodes: Nodes,
+    generation: u32,
+}
+
+impl Fleet {
+    /// Bytes of a record and its key in the table.
+    pub const RECORD_BYTES: usize = size_of::<Live>() + size_of::<AttemptId>();
+
+    /// An empty one.
+    pub fn new(installation: InstallationId, policy: Policy) -> Self {
+        Self {
+            installation,
+            policy,
+            live: HashMap::new(),
+            by_uid: HashMap::new(),
+            namespaces: BTreeSet::new(),
+            containers: BTreeSet::new(),
+            waits: BTreeMap::new(),
+            expected: HashMap::new(),
+            nodes: Nodes::default(),
+            generation: 0,
+        }
+    }
+
+    /// Number of live pods.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// Where the pod of an attempt is.
+    pub fn key(&self, attempt: AttemptId) -> Option<PodKey> {
+        self.live.get(&attempt).map(|live| live.key(attempt))
+    }
+
+    /// Whether the attempt's end is known.
+    pub fn has_ended(&self, attempt: AttemptId) -> bool {
+        self.live.get(&attempt).is_some_and(|live| live.end.is_some())
+    }
+
+    /// Phase of the pod with this uid, and whether its main container has ended; nothing when it is not known.
+    pub fn main_of(&self, uid: &str) -> Option<(Phase, bool)> {
+        let attempt = self.by_uid.get(&hash_of(uid))?;
+        let live = self.live.get(attempt).filter(|live| *live.uid == *uid)?;
+        Some((live.phase, live.main_ended))
+    }
+
+    /// The attempt that a pod of this installation belongs to.
+    pub fn attempt_of(&self, pod: &SlimPod<'_>) -> Option<AttemptId> {
+        attempt_of(&pod.metadata.labels, self.installation)
+    }
+
+    /// A create under this grant begins; its pod gets the grant at its first sight.
+    pub fn expect(&mut self, attempt: AttemptId, grant: u64) {
+        match self.live.get_mut(&attempt) {
+            Some(live) => live.grant = live.grant.max(grant),
+            None => drop(self.expected.insert(attempt, grant)),
+        }
+    }
+
+    /// What is known of an attempt's pod, without the reason of its waiting.
+    pub fn current(&self, attempt: AttemptId) -> Option<Sight> {
+        let live = self.live.get(&attempt)?;
+        Some(live.sight(attempt, String::new(), String::new()))
+    }
+
+    /// Remembers the grant under which this executor acts for an attempt.
+    pub fn granted(&mut self, attempt: AttemptId, grant: u64) {
+        if let Some(live) = self.live.get_mut(&attempt) {
+            live.grant = live.grant.max(grant);
+        }
+    }
+
+    /// Takes over a pod's state; what is older than what is known, released, or not ours changes nothing.
+    pub fn saw(&mut self, pod: &SlimPod<'_>, now: Timestamp) -> Change {
+        let Some(attempt) = self.attempt_of(pod) else {
+            return Change::None;
+        };
+        if pod.metadata.labels.released.is_some() {
+            self.forget(attempt);
+            return Change::None;
+        }
+        if self.is_old(attempt, pod) {
+            return Change::None;
+        }
+        let sight = self.take_over(attempt, pod, now);
+        self.report(attempt, sight)
+    }
+
+    /// Like [`Fleet::saw`], but says what is known also when nothing changed: for inventories.
+    pub fn inspect(&mut self, pod: &SlimPod<'_>, now: Timestamp) -> Option<Sight> {
+        match self.saw(pod, now) {
+            Change::Report(sight) => Some(*sight),
+            Change::None => {
+                let attempt = self.attempt_of(pod)?;
+                let live = self.live.get(&attempt)?;
+                let health = self.nodes.health(text(&pod.spec.node_name), live.boot.as_deref());
+                let assessment = assess(pod, health, live.disturbed, &self.policy);
+                let mut sight = live.sight(attempt, assessment.reason, classify::bounded(&assessment.message));
+                if sight.end.is_none() {
+                    sight.phase = assessment.phase;
+                }
+                Some(sight)
+            }
+        }
+    }
+
+    fn is_old(&mut self, attempt: AttemptId, pod: &SlimPod<'_>) -> bool {
+        let generation = self.generation;
+        let Some(known) = self.live.get_mut(&attempt) else {
+            return false;
+        };
+        let same = *known.uid == *pod.metadata.uid.as_str();
+        if same {
+            known.generation = generation;
+        }
+        let version = resource_version(pod);
+        version != 0 && version < known.resource_version || same && version != 0 && version == known.resource_version
+    }
+
+    fn take_over(&mut self, attempt: AttemptId, pod: &SlimPod<'_>, now: Timestamp) -> Sight {
+        let uid = pod.metadata.uid.as_str();
+        let replaced = self
+            .live
+            .get(&attempt)
+            .filter(|live| *live.uid != *uid)
+            .map(|live| live.grant);
+        if replaced.is_some() || !self.live.contains_key(&attempt) {
+            let expected = self.expected.remove(&attempt).unwrap_or(0);
+            let live = self.first_sight(pod, replaced.unwrap_or(0).max(expected));
+            self.by_uid.insert(hash_of(&live.uid), attempt);
+            if let Some(before) = self.live.insert(attempt, live) {
+                self.by_uid.remove(&hash_of(&before.uid));
+            }
+        }
+        let disturbed_before = self.live.get(&attempt).is_some_and(|live| live.disturbed);
+        let node = text(&pod.spec.node_name);
+        let boot = self.boot_of(attempt, node);
+        let health = self.nodes.health(node, boot.as_deref());
+        let assessment = assess(pod, health, disturbed_before, &self.policy);
+        self.note_wait(attempt, &assessment, now);
+        let name = (!node.is_empty()).then(|| self.nodes.shared_name(node));
+        let waited = self.waited_too_long(attempt, now);
+        let containers = self.shared_containers(containers(pod));
+        let Some(live) = self.live.get_mut(&attempt) else {
+            return Sight::without_pod(attempt, 0, "", Phase::Absent);
+        };
+        live.update(pod, &assessment, name, boot);
+        live.containers = containers;
+        live.settle(pod, assessment.end.or(waited));
+        let (reason, message) = (assessment.reason, classify::bounded(&assessment.message));
+        live.sight(attempt, reason, message)
+    }
+
+    fn first_sight(&mut self, pod: &SlimPod<'_>, grant: u64) -> Live {
+        Live {
+            namespace: self.shared_namespace(pod.metadata.namespace.as_str()),
+            name: pod.metadata.name.as_str().into(),
+            uid: pod.metadata.uid.as_str().into(),
+            node: None,
+            boot: None,
+            resource_version: 0,
+            create_time: pod.metadata.creation_timestamp.as_ref().and_then(Text::time),
+            start_time: None,
+            phase: Phase::Created,
+            end: None,
+            grant,
+            reported: 0,
+            containers: Arc::default(),
+            generation: self.generation,
+            disturbed: false,
+            terminating: false,
+            main_ended: false,
+            letting_go: LettingGo::No,
+        }
+    }
+
+    fn shared_namespace(&mut self, namespace: &str) -> Arc<str> {
+        if let Some(known) = self.namespaces.get(namespace) {
+            return known.clone();
+        }
+        let shared: Arc<str> = Arc::from(namespace);
+        self.namespaces.insert(shared.clone());
+        shared
+    }
+
+    fn shared_containers(&mut self, containers: Vec<String>) -> Arc<[String]> {
+        if let Some(known) = self.containers.get(containers.as_slice()) {
+            return known.clone();
+        }
+        let shared: Arc<[String]> = containers.into();
+        // Odd names come and go with their pipelines; the usual ones are shared again at once.
+        if self.containers.len() >= 1024 {
+            self.containers.clear();
+        }
+        self.containers.insert(shared.clone());
+        shared
+    }
+
+    /// The boot id under which the pod was first seen on its node.
+    fn boot_of(&self, attempt: AttemptId, node: &str) -> Option<Arc<str>> {
+        let known = self.live.get(&attempt).and_then(|live| live.boot.clone());
+        known.or_else(|| self.nodes.boot(node))
+    }
+
+    fn note_wait(&mut self, attempt: AttemptId, assessment: &Assessment, now: Timestamp) {
+        let Some(class) = assessment.fatal_wait else {
+            // Between two tries the kubelet says ErrImagePull and ImagePullBackOff in turn, with changing messages.
+            if assessment.end.is_some() || !assessment.reason.contains("ImagePull") {
+                self.waits.remove(&attempt);
+            }
+            return;
+        };
+        let wait = self.waits.entry(attempt).or_insert_with(|| FatalWait {
+            class,
+            reason: String::new(),
+            message: String::new(),
+            since: now,
+        });
+        wait.class = class;
+        wait.reason.clone_from(&assessment.reason);
+        wait.message.clone_from(&assessment.message);
+    }
+
+    fn waited_too_long(&self, attempt: AttemptId, now: Timestamp) -> Option<End> {
+        let wait = self.waits.get(&attempt)?;
+        (now >= self.deadline(wait)).then(|| {
+            let mut end = classify::waited_too_long(wait.class, &wait.reason, &wait.message);
+            end.end_time = Some(now);
+            end
+        })
+    }
+
+    fn deadline(&self, wait: &FatalWait) -> Timestamp {
+        let tolerance = match wait.class {
+            FailureClass::Image => self.policy.image_tolerance,
+            _ => self.policy.config_tolerance,
+        };
+        wait.since.saturating_add(tolerance)
+    }
+
+    /// When [`Fleet::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.waits.values().map(|wait| self.deadline(wait)).min()
+    }
+
+    /// Ends attempts whose waiting state has lasted too long.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<Sight> {
+        let due: Vec<AttemptId> = self
+            .waits
+            .iter()
+            .filter(|(_, wait)| self.deadline(wait) <= now)
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        due.into_iter()
+            .filter_map(|attempt| self.end_wait(attempt, now))
+            .collect()
+    }
+
+    fn end_wait(&mut self, attempt: AttemptId, now: Timestamp) -> Option<Sight> {
+        let end = self.waited_too_long(attempt, now)?;
+        self.waits.remove(&attempt);
+        let live = self.live.get_mut(&attempt)?;
+        live.end.get_or_insert_with(|| Box::new(end));
+        live.phase = Phase::Ended;
+        let sight = live.sight(attempt, String::new(), String::new());
+        self.reported(attempt, sight)
+    }
+
+    fn report(&mut self, attempt: AttemptId, sight: Sight) -> Change {
+        match self.reported(attempt, sight) {
+            Some(sight) => Change::Report(Box::new(sight)),
+            None => Change::None,
+        }
+    }
+
+    /// The sight, unless it was reported like this before.
+    fn reported(&mut self, attempt: AttemptId, sight: Sight) -> Option<Sight> {
+        let hash = hash_of(&sight);
+        let live = self.live.get_mut(&attempt)?;
+        if live.reported == hash {
+            return None;
+        }
+        live.reported = hash;
+        (live.letting_go != LettingGo::Done).then_some(sight)
+    }
+
+    /// Takes over a node's state and reports what that changes for its pods.
+    pub fn saw_node(&mut self, node: &SlimNode<'_>) -> Vec<Sight> {
+        if self.nodes.saw(node, self.generation) {
+            self.judge_node(node.metadata.name.as_str())
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// A node is gone.
+    pub fn node_deleted(&mut self, name: &str) -> Vec<Sight> {
+        self.nodes.deleted(name);
+        self.judge_node(name)
+    }
+
+    /// A list of nodes that began with `generation` is complete.
+    pub fn nodes_listed(&mut self, generation: u32) -> Vec<Sight> {
+        self.nodes.listed(generation);
+        let used: BTreeSet<Arc<str>> = self.live.values().filter_map(|live| live.node.clone()).collect();
+        used.iter().flat_map(|node| self.judge_node(node)).collect()
+    }
+
+    fn judge_node(&mut self, name: &str) -> Vec<Sight> {
+        let affected: Vec<AttemptId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.node.as_deref() == Some(name) && live.end.is_none())
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        affected
+            .into_iter()
+            .filter_map(|attempt| self.judge(attempt, name))
+            .collect()
+    }
+
+    /// What a node's state means for a pod of which nothing else is new.
+    fn judge(&mut self, attempt: AttemptId, node: &str) -> Option<Sight> {
+        let boot = self.boot_of(attempt, node);
+        let health = self.nodes.health(node, boot.as_deref());
+        let policy = self.policy;
+        let live = self.live.get_mut(&attempt)?;
+        live.boot = boot;
+        // The same judgement as for a pod's own change, with only what the node decides.
+        let pod = live.as_slim_pod(node);
+        let assessment = assess(&pod, health, live.disturbed, &policy);
+        let (mut reason, mut message) = (String::new(), String::new());
+        let mut phase = live.phase;
+        if let Some(end) = assessment.end {
+            live.end = Some(Box::new(end));
+            live.phase = Phase::Ended;
+            phase = Phase::Ended;
+        } else if matches!(health, NodeHealth::Unreachable | NodeHealth::Gone) {
+            (phase, reason, message) = (Phase::Unreachable, assessment.reason, assessment.message);
+        }
+        let mut sight = live.sight(attempt, reason, message);
+        sight.phase = phase;
+        self.reported(attempt, sight)
+    }
+
+    /// Begins a list: what it does not mention can be told by [`Fleet::missing_since`].
+    pub fn begin_list(&mut self) -> u32 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// Forgets pods that were let go and that nothing has mentioned since `generation` began.
+    pub fn forget_released(&mut self, generation: u32) {
+        let old = |live: &Live| live.generation < generation && live.letting_go == LettingGo::Done;
+        let old: Vec<AttemptId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| old(live))
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in old {
+            self.forget(attempt);
+        }
+    }
+
+    /// Pods that nothing has mentioned since `generation` began, of the attempts that `included` names.
+    pub fn missing_since(&self, generation: u32, included: impl Fn(AttemptId) -> bool) -> Vec<PodKey> {
+        let missing = self.live.iter().filter(|(attempt, live)| {
+            live.generation < generation && live.letting_go == LettingGo::No && included(**attempt)
+        });
+        missing.map(|(attempt, live)| live.key(*attempt)).collect()
+    }
+
+    /// A quorum read confirmed that the pod with this uid is gone. Reports absence, unless its end is known.
+    pub fn confirmed_absent(&mut self, attempt: AttemptId, uid: &str) -> Option<Sight> {
+        let live = self.live.get(&attempt).filter(|live| *live.uid == *uid)?;
+        let sight = (live.end.is_none() && live.letting_go == LettingGo::No).then(|| {
+            let mut sight = Sight::without_pod(attempt, live.grant, &live.name, Phase::Absent);
+            sight.pod_uid = uid.to_owned();
+            "PodGone".clone_into(&mut sight.reason);
+            "the pod is gone: somebody removed its finalizer".clone_into(&mut sight.message);
+            sight
+        });
+        self.forget(attempt);
+        sight
+    }
+
+    /// Notes that the pod is being let go.
+    pub fn releasing(&mut self, attempt: AttemptId) {
+        if let Some(live) = self.live.get_mut(&attempt) {
+            live.letting_go = LettingGo::Asked { gone: false };
+        }
+    }
+
+    /// Whether the pod is being let go, or was.
+    pub fn is_releasing(&self, attempt: AttemptId) -> bool {
+        self.live
+            .get(&attempt)
+            .is_some_and(|live| live.letting_go != LettingGo::No)
+    }
+
+    /// The pod was let go.
+    pub fn released(&mut self, attempt: AttemptId) {
+        let gone = LettingGo::Asked { gone: true };
+        match self.live.get_mut(&attempt) {
+            Some(live) if live.letting_go == gone => self.forget(attempt),
+            Some(live) => live.letting_go = LettingGo::Done,
+            None => {}
+        }
+    }
+
+    /// The watch says that a pod is gone, which a label change looks like, too. Answers what a quorum read must decide.
+    pub fn said_to_be_gone(&mut self, attempt: AttemptId, uid: &str) -> Option<PodKey> {
+        let live = self.live.get_mut(&attempt).filter(|live| *live.uid == *uid)?;
+        match live.letting_go {
+            LettingGo::No => return Some(live.key(attempt)),
+            LettingGo::Asked { .. } => live.letting_go = LettingGo::Asked { gone: true },
+            LettingGo::Done => self.forget(attempt),
+        }
+        None
+    }
+
+    /// Whether an attempt's pod with this uid is known.
+    pub fn knows(&self, attempt: AttemptId, uid: &str) -> bool {
+        self.live.get(&attempt).is_some_and(|live| *live.uid == *uid)
+    }
+
+    /// Forgets an attempt.
+    pub fn forget(&mut self, attempt: AttemptId) {
+        if let Some(live) = self.live.remove(&attempt) {
+            self.by_uid.remove(&hash_of(&live.uid));
+        }
+        self.waits.remove(&attempt);
+        self.expected.remove(&attempt);
+    }
+
+    /// Forgets the attempts that `keep` does not name: their shards went to somebody else.
+    pub fn retain(&mut self, keep: impl Fn(AttemptId) -> bool) {
+        self.live.retain(|attempt, _| keep(*attempt));
+        self.by_uid.retain(|_, attempt| keep(*attempt));
+        self.waits.retain(|attempt, _| keep(*attempt));
+    }
+
+    /// Pods that are being deleted and wait for our finalizer.
+    pub fn terminating(&self) -> Vec<PodKey> {
+        let terminating = self.live.iter().filter(|(_, live)| live.terminating);
+        terminating.map(|(attempt, live)| live.key(*attempt)).collect()
+    }
+
+    /// Pods that have been in the same starting phase with nothing said about why; the events of these are worth reading.
+    pub fn starting(&self) -> impl Iterator<Item = (AttemptId, Phase)> + '_ {
+        let starting = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.phase < Phase::Running && live.end.is_none());
+        starting.map(|(attempt, live)| (*attempt, live.phase))
+    }
+
+    /// Reports a reason that an event gave for an attempt that is still starting.
+    pub fn explained(&mut self, attempt: AttemptId, uid: &str, reason: String, message: &str) -> Option<Sight> {
+        let live = self.live.get(&attempt)?;
+        if *live.uid != *uid || live.phase >= Phase::Running || live.end.is_some() {
+            return None;
+        }
+        let sight = live.sight(attempt, reason, classify::bounded(message));
+        self.reported(attempt, sight)
+    }
+}
+
+impl Live {
+    fn key(&self, attempt: AttemptId) -> PodKey {
+        PodKey {
+            attempt,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
+    }
+
+    fn update(&mut self, pod: &SlimPod<'_>, assessment: &Assessment, node: Option<Arc<str>>, boot: Option<Arc<str>>) {
+        self.resource_version = resource_version(pod);
+        self.node = node;
+        self.boot = boot;
+        self.start_time = assessment.start_time.or(self.start_time);
+        self.disturbed |= assessment.disturbed && !assessment.main_ended;
+        self.terminating = pod.metadata.deletion_timestamp.is_some();
+        self.main_ended |= assessment.main_ended;
+        self.phase = assessment.phase;
+    }
+
+    /// Keeps the first end; only the proof of death may come later.
+    fn settle(&mut self, pod: &SlimPod<'_>, end: Option<End>) {
+        match (&mut self.end, end) {
+            (Some(known), Some(end)) => known.proof_of_death |= end.proof_of_death,
+            (known @ None, Some(end)) => *known = Some(Box::new(end)),
+            (Some(known), None) => known.proof_of_death |= classify::all_terminated(pod),
+            (None, None) => {}
+        }
+        if self.end.is_some() {
+            self.phase = Phase::Ended;
+        }
+    }
+
+    fn sight(&self, attempt: AttemptId, reason: String, message: String) -> Sight {
+        Sight {
+            attempt,
+            grant: self.grant,
+            pod_uid: self.uid.to_string(),
+            pod_name: self.name.to_string(),
+            phase: self.phase,
+            node: self.node.as_deref().unwrap_or_default().to_owned(),
+            create_time: self.create_time,
+            start_time: self.start_time,
+            reason,
+            message,
+            end: self.end.as_deref().cloned(),
+            terminating: self.terminating,
+            containers: self.containers.to_vec(),
+        }
+    }
+
+    fn as_slim_pod<'a>(&self, node: &'a str) -> SlimPod<'a> {
+        let mut pod = SlimPod::default();
+        pod.spec.node_name = Some(Text(node.into()));
+        pod
+    }
+}
+
+fn hash_of<T: Hash + ?Sized>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn resource_version(pod: &SlimPod<'_>) -> u64 {
+    pod.metadata.resource_version.as_str().parse().unwrap_or(0)
+}
+
+/// Containers that have started, whose logs can be read; the main one first.
+fn containers(pod: &SlimPod<'_>) -> Vec<String> {
+    let status = &pod.status;
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let mut names: Vec<String> = all
+        .filter(|status| status.state.running.is_some() || status.state.terminated.is_some())
+        .map(|status| status.name.as_str().to_owned())
+        .collect();
+    names.sort_by_key(|name| name != super::assess::MAIN);
+    names
+}

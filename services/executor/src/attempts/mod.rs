@@ -1,0 +1,17 @@
+//! The pure core: from what Kubernetes says about pods and nodes to what is reported about attempts.
+//!
+//! It knows no client, no protocol and no clock; times come in through arguments.
+
+pub mod assess;
+mod classify;
+pub mod fleet;
+pub mod identity;
+pub mod model;
+pub mod nodes;
+pub mod wire;
+
+pub use fleet::Fleet;
+pub use model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
+
+#[cfg(test)]
+mod tests;

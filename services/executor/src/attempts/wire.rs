@@ -1,0 +1,256 @@
+//! The part of a pod that is looked at, borrowed from the bytes of a list or watch: a full Pod is never built there (performance P11).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use windlass_ids::Timestamp;
+
+/// A text that borrows from its input unless it has escapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl Text<'_> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As a time of Kubernetes (RFC 3339).
+    pub fn time(&self) -> Option<Timestamp> {
+        let time: jiff::Timestamp = self.0.parse().ok()?;
+        Some(Timestamp::from_millis(time.as_millisecond()))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed("")))
+            }
+            fn visit_none<E: Error>(self) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed("")))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+macro_rules! slim {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty $(= $key:literal)?,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+        pub struct $name<'a> {
+            $($(#[$field_doc])* $(#[serde(rename = $key)])? pub $field: $type,)*
+            #[serde(skip)]
+            marker: std::marker::PhantomData<&'a ()>,
+        }
+    )*};
+}
+
+slim! {
+    /// A pod.
+    SlimPod {
+        /// Metadata.
+        metadata: Metadata<'a>,
+        /// Spec.
+        spec: Spec<'a>,
+        /// Status.
+        status: Status<'a>,
+    }
+    /// Its metadata.
+    Metadata {
+        /// Name.
+        name: Text<'a>,
+        /// Namespace.
+        namespace: Text<'a>,
+        /// Uid.
+        uid: Text<'a>,
+        /// Resource version.
+        resource_version: Text<'a>,
+        /// When it was created.
+        creation_timestamp: Option<Text<'a>>,
+        /// When it is to be gone.
+        deletion_timestamp: Option<Text<'a>>,
+        /// Seconds between the deletion and that time.
+        deletion_grace_period_seconds: Option<i64>,
+        /// Labels.
+        labels: Labels<'a>,
+        /// Annotations.
+        annotations: Annotations<'a>,
+    }
+    /// Our labels.
+    Labels {
+        /// Installation.
+        installation: Option<Text<'a>> = "windlass.dev/installation",
+        /// Run.
+        run_id: Option<Text<'a>> = "windlass.dev/run-id",
+        /// Step.
+        step_index: Option<Text<'a>> = "windlass.dev/step-index",
+        /// Attempt.
+        attempt: Option<Text<'a>> = "windlass.dev/attempt",
+        /// Shard.
+        shard: Option<Text<'a>> = "windlass.dev/shard",
+        /// Set once it was let go.
+        released: Option<Text<'a>> = "windlass.dev/released",
+    }
+    /// Our annotations.
+    Annotations {
+        /// Exit code 0 after a disruption counts as success.
+        accept_exit_zero: Option<Text<'a>> = "windlass.dev/accept-exit-zero-when-terminated",
+    }
+    /// Its spec.
+    Spec {
+        /// Node, once it has one.
+        node_name: Option<Text<'a>>,
+        /// Init containers and native sidecars.
+        init_containers: Vec<InitContainer<'a>>,
+    }
+    /// An init container.
+    InitContainer {
+        /// Name.
+        name: Text<'a>,
+        /// `Always` for a native sidecar.
+        restart_policy: Option<Text<'a>>,
+    }
+    /// Its status.
+    Status {
+        /// Phase.
+        phase: Text<'a>,
+        /// Reason, of evictions and kubelet rejections.
+        reason: Option<Text<'a>>,
+        /// For people.
+        message: Option<Text<'a>>,
+        /// Conditions.
+        conditions: Vec<Condition<'a>>,
+        /// Containers.
+        container_statuses: Vec<ContainerStatus<'a>>,
+        /// Init containers and native sidecars.
+        init_container_statuses: Vec<ContainerStatus<'a>>,
+    }
+    /// A condition.
+    Condition {
+        /// Type.
+        kind: Text<'a> = "type",
+        /// `True`, `False` or `Unknown`.
+        status: Text<'a>,
+        /// Reason.
+        reason: Option<Text<'a>>,
+        /// For people.
+        message: Option<Text<'a>>,
+        /// When it last changed.
+        last_transition_time: Option<Text<'a>>,
+    }
+    /// A container's status.
+    ContainerStatus {
+        /// Name.
+        name: Text<'a>,
+        /// State.
+        state: ContainerState<'a>,
+    }
+    /// A container's state; one of them is set.
+    ContainerState {
+        /// Not started.
+        waiting: Option<Waiting<'a>>,
+        /// Running.
+        running: Option<Running<'a>>,
+        /// Ended.
+        terminated: Option<Terminated<'a>>,
+    }
+    /// It has not started.
+    Waiting {
+        /// Why.
+        reason: Option<Text<'a>>,
+        /// For people.
+        message: Option<Text<'a>>,
+    }
+    /// It runs.
+    Running {
+        /// Since when.
+        started_at: Option<Text<'a>>,
+    }
+    /// It ended.
+    Terminated {
+        /// Exit code.
+        exit_code: i32,
+        /// Signal that ended it.
+        signal: Option<i32>,
+        /// Why.
+        reason: Option<Text<'a>>,
+        /// Termination message.
+        message: Option<Text<'a>>,
+        /// Since when it ran.
+        started_at: Option<Text<'a>>,
+        /// When it ended.
+        finished_at: Option<Text<'a>>,
+    }
+    /// A node.
+    SlimNode {
+        /// Metadata.
+        metadata: Metadata<'a>,
+        /// Spec.
+        spec: NodeSpec<'a>,
+        /// Status.
+        status: NodeStatus<'a>,
+    }
+    /// Its spec.
+    NodeSpec {
+        /// Taints.
+        taints: Vec<Taint<'a>>,
+    }
+    /// A taint.
+    Taint {
+        /// Key.
+        key: Text<'a>,
+    }
+    /// Its status.
+    NodeStatus {
+        /// Conditions.
+        conditions: Vec<Condition<'a>>,
+        /// What it says of itself.
+        node_info: NodeInfo<'a>,
+    }
+    /// What a node says of itself.
+    NodeInfo {
+        /// Changes with every boot.
+        boot_id: Option<Text<'a>> = "bootID",
+    }
+}
+
+/// The text, empty when there is none.
+pub(crate) fn text<'b>(text: &'b Option<Text<'_>>) -> &'b str {
+    text.as_ref().map_or("", Text::as_str)
+}
+
+impl<'a> Status<'a> {
+    /// The condition of this type, when it is true.
+    pub fn is_true(&self, kind: &str) -> Option<&Condition<'a>> {
+        self.condition(kind)
+            .filter(|condition| condition.status.as_str() == "True")
+    }
+
+    /// The condition of this type.
+    pub fn condition(&self, kind: &str) -> Option<&Condition<'a>> {
+        self.conditions.iter().find(|condition| condition.kind.as_str() == kind)
+    }
+
+    /// The status of the container `name`.
+    pub fn container(&self, name: &str) -> Option<&ContainerStatus<'a>> {
+        self.container_statuses
+            .iter()
+            .find(|status| status.name.as_str() == name)
+    }
+}

@@ -1,0 +1,12 @@
+//! Everything that is said to a Kubernetes API server.
+
+pub mod api;
+mod connect;
+mod query;
+pub mod reflector;
+pub mod refusal;
+pub mod requests;
+
+pub use api::{Api, ApiError, Call, Refusal, Stream};
+pub use connect::{ConnectError, connect};
+pub(crate) use query::Query;

@@ -1,0 +1,280 @@
+//! The calls that the executor makes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use windlass_ids::{InstallationId, RunId};
+use windlass_manifest::{FINALIZER, Label};
+
+use super::api::{Api, ApiError, Call};
+use super::query::Query;
+
+const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
+const JSON: &str = "application/json";
+/// Pods that one deletecollection or one page of a list takes.
+pub const PAGE: u32 = 500;
+/// How long one page of a sweep may take: the API server deletes serially.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Api {
+    /// Posts a pod.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn create_pod(&self, namespace: &str, pod: Vec<u8>, timeout: Duration) -> Result<Bytes, ApiError> {
+        let call = Call::new("create", Method::POST, format!("/api/v1/namespaces/{namespace}/pods"));
+        self.call(call.body(JSON, pod).timeout(timeout)).await
+    }
+
+    /// Reads a pod, by quorum: a GET without a resource version.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; absence is `Ok(None)`.
+    pub async fn get_pod(&self, namespace: &str, name: &str) -> Result<Option<Bytes>, ApiError> {
+        let call = Call::new("get", Method::GET, pod_path(namespace, name));
+        present(self.call(call).await)
+    }
+
+    /// Deletes a pod, if it is the one with this uid.
+    ///
+    /// # Errors
+    /// See [`ApiError`]. That it is gone, or another one, is no error.
+    pub async fn delete_pod(&self, namespace: &str, name: &str, uid: &str, grace: Option<i64>) -> Result<(), ApiError> {
+        let body = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1",
+            "preconditions": {"uid": uid}, "gracePeriodSeconds": grace, "propagationPolicy": "Background",
+        });
+        let call = Call::new("delete", Method::DELETE, pod_path(namespace, name));
+        gone_is_fine(self.call(call.body(JSON, body.to_string().into_bytes())).await)
+    }
+
+    /// Lets a pod go: our finalizer off and the label on, in one write. A merge patch would erase others' finalizers.
+    ///
+    /// # Errors
+    /// See [`ApiError`]. That it is gone, or another one, is no error.
+    pub async fn release_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
+        let body = json!({"metadata": {
+            "uid": uid,
+            "$deleteFromPrimitiveList/finalizers": [FINALIZER],
+            "labels": {Label::RELEASED: "true"},
+        }});
+        let call = Call::new("patch", Method::PATCH, pod_path(namespace, name));
+        gone_is_fine(
+            self.call(call.body(STRATEGIC_MERGE, body.to_string().into_bytes()))
+                .await,
+        )
+    }
+
+    /// Takes only our finalizer off.
+    ///
+    /// # Errors
+    /// See [`ApiError`]. That it is gone, or another one, is no error.
+    pub async fn strip_finalizer(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
+        let body = json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
+        let call = Call::new("patch", Method::PATCH, pod_path(namespace, name));
+        gone_is_fine(
+            self.call(call.body(STRATEGIC_MERGE, body.to_string().into_bytes()))
+                .await,
+        )
+    }
+
+    /// The pod that a label selector finds, in any namespace, by quorum.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; absence is `Ok(None)`.
+    pub async fn find_pod(&self, selector: &str) -> Result<Option<Bytes>, ApiError> {
+        #[derive(Deserialize)]
+        struct Items<'a> {
+            #[serde(borrow, default)]
+            items: Vec<&'a serde_json::value::RawValue>,
+        }
+        let path = Query::new("/api/v1/pods".to_owned())
+            .with("labelSelector", selector)
+            .build();
+        let answer = self.call(Call::new("list", Method::GET, path)).await?;
+        let found: Items<'_> =
+            serde_json::from_slice(&answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
+        Ok(found
+            .items
+            .first()
+            .map(|pod| Bytes::copy_from_slice(pod.get().as_bytes())))
+    }
+
+    /// Deletes the released pods of this installation in a namespace, page by page.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn sweep_pods(&self, namespace: &str, installation: InstallationId) -> Result<(), ApiError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            metadata: PageMeta,
+        }
+        #[derive(Default, Deserialize)]
+        struct PageMeta {
+            #[serde(default, rename = "continue")]
+            rest: String,
+        }
+        let selector = format!("{}={installation},{}", Label::INSTALLATION, Label::RELEASED);
+        loop {
+            let path = Query::new(format!("/api/v1/namespaces/{namespace}/pods"))
+                .with("labelSelector", &selector)
+                .with("limit", &PAGE.to_string())
+                .build();
+            let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+            let call = Call::new("deletecollection", Method::DELETE, path).timeout(SWEEP_TIMEOUT);
+            let answer = self.call(call.body(JSON, body.to_string().into_bytes())).await?;
+            // A page that was not the last one names what follows; what it had is gone, so the next begins anew.
+            let page: Page = serde_json::from_slice(&answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
+            if page.metadata.rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Posts an owner object and answers its uid; the one that is there when it was made before.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn ensure_owner(&self, namespace: &str, name: &str, owner: Vec<u8>) -> Result<String, ApiError> {
+        let collection = format!("/api/v1/namespaces/{namespace}/configmaps");
+        let create = Call::new("create", Method::POST, collection.clone()).body(JSON, owner);
+        match self.call(create).await {
+            Ok(answer) => uid_of(&answer),
+            Err(error) if error.code() == Some(409) || error.refusal().is_none() => {
+                let read = self
+                    .call(Call::new("get", Method::GET, format!("{collection}/{name}")))
+                    .await;
+                // Not found after a conflict or a lost reply: the caller tries again.
+                read.map_err(|read| if read.code() == Some(404) { error } else { read })
+                    .and_then(|answer| uid_of(&answer))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the owner objects of finished runs; garbage collection follows.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn delete_owners(
+        &self,
+        namespace: &str,
+        installation: InstallationId,
+        runs: &[RunId],
+    ) -> Result<(), ApiError> {
+        let runs: Vec<String> = runs.iter().map(ToString::to_string).collect();
+        let selector = format!(
+            "{}={installation},{} in ({})",
+            Label::INSTALLATION,
+            Label::RUN_ID,
+            runs.join(",")
+        );
+        let path = Query::new(format!("/api/v1/namespaces/{namespace}/configmaps"))
+            .with("labelSelector", &selector)
+            .build();
+        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+        let call = Call::new("deletecollection", Method::DELETE, path).timeout(SWEEP_TIMEOUT);
+        self.call(call.body(JSON, body.to_string().into_bytes()))
+            .await
+            .map(drop)
+    }
+
+    /// The identity of the cluster: the uid of its `kube-system` namespace.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn cluster_uid(&self) -> Result<String, ApiError> {
+        let path = "/api/v1/namespaces/kube-system".to_owned();
+        uid_of(&self.call(Call::new("get", Method::GET, path)).await?)
+    }
+
+    /// The newest warning about a pod: its reason and message. Events have no watch cache, so this is for stuck pods only.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn newest_warning(&self, namespace: &str, uid: &str) -> Result<Option<(String, String)>, ApiError> {
+        let path = Query::new(format!("/api/v1/namespaces/{namespace}/events"))
+            .with("fieldSelector", &format!("involvedObject.uid={uid},type=Warning"))
+            .with("limit", "100")
+            .build();
+        let answer = self.call(Call::new("list", Method::GET, path)).await?;
+        newest(&answer)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Event {
+    reason: String,
+    message: String,
+    last_timestamp: Option<String>,
+    event_time: Option<String>,
+}
+
+fn newest(answer: &[u8]) -> Result<Option<(String, String)>, ApiError> {
+    #[derive(Deserialize)]
+    struct Events {
+        #[serde(default)]
+        items: Vec<Event>,
+    }
+    let events: Events = serde_json::from_slice(answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
+    let time = |event: &Event| event.last_timestamp.clone().or_else(|| event.event_time.clone());
+    let newest = events.items.into_iter().max_by_key(time);
+    Ok(newest.map(|event| (event.reason, event.message)))
+}
+
+/// The path of a pod.
+pub(crate) fn pod_path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods/{name}")
+}
+
+fn uid_of(answer: &[u8]) -> Result<String, ApiError> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Meta,
+    }
+    #[derive(Deserialize)]
+    struct Meta {
+        uid: String,
+    }
+    let object: Object = serde_json::from_slice(answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
+    Ok(object.metadata.uid)
+}
+
+fn present(result: Result<Bytes, ApiError>) -> Result<Option<Bytes>, ApiError> {
+    match result {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.code() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// 404: it is gone. 409: the uid is another one, so ours is gone.
+fn gone_is_fine(result: Result<Bytes, ApiError>) -> Result<(), ApiError> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(404) => Ok(()),
+        Err(error)
+            if error.code() == Some(409) && error.refusal().is_some_and(|refusal| is_other_uid(&refusal.message)) =>
+        {
+            Ok(())
+        }
+        // A patch that would change the uid is invalid: it is another pod.
+        Err(error)
+            if error.code() == Some(422) && error.refusal().is_some_and(|refusal| refusal.message.contains("uid")) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_other_uid(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("precondition") || message.contains("uid")
+}

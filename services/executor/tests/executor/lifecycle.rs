@@ -1,0 +1,72 @@
+//! Pods are created, watched, let go and swept, with two writes a step.
+
+use crate::common::{World, key};
+use windlass_api::dispatch::v1::AttemptPhase;
+use windlass_api::run::v1::FailureClass;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_a_step_costs_two_writes() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    session.inventory().await;
+    session.launch(0..40).await;
+    let mut ended = Vec::new();
+    for step in 0..40 {
+        let observation = session.ended(step).await;
+        let end = observation.end.clone().expect("an end");
+        assert!(end.succeeded && end.proof_of_death, "{end:?}");
+        assert_eq!((end.exit_code, observation.grant), (Some(0), 5));
+        ended.push(observation);
+    }
+    let pods = world.pod_list().await;
+    assert_eq!(pods.len(), 40, "nothing goes before it is released (I4)");
+    session.release(&ended).await;
+    session.run_finished().await;
+    world
+        .until(
+            "the end of all pods",
+            async |world| world.pod_list().await.len(),
+            |left| *left == 0,
+        )
+        .await;
+    world
+        .until(
+            "the end of the owner",
+            async |world| world.config_maps().await.len(),
+            |left| *left == 0,
+        )
+        .await;
+    // Owner, 40 pods, 40 patches, and two collections are deleted.
+    assert_eq!(world.requests.writes(), 1 + 40 + 40 + 2, "{:?}", world.requests);
+    let reads: usize = world.requests.reads().values().sum();
+    assert!(
+        reads <= 4,
+        "cluster uid, one list of pods, one of nodes: {:?}",
+        world.requests.reads()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_step_is_a_user_error_with_evidence() {
+    let mut world = World::with(
+        windlass_local_cluster::Completion::Instant { exit_code: 3 },
+        |_| {},
+        |_| {},
+    )
+    .await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    let observation = session.ended(0).await;
+    let end = observation.end.clone().expect("an end");
+    assert_eq!(end.failure_class(), FailureClass::UserError);
+    assert_eq!((end.succeeded, end.exit_code), (false, Some(3)));
+    assert!(
+        end.evidence.iter().any(|line| line.contains("exit code 3")),
+        "{:?}",
+        end.evidence
+    );
+    assert_eq!(observation.containers, ["main"]);
+    assert!(!observation.node.is_empty() && observation.create_time.is_some());
+    assert_eq!(observation.attempt, Some(key(0)));
+    assert_eq!(observation.phase(), AttemptPhase::Ended);
+}

@@ -1,0 +1,162 @@
+//! The session with the scheduler: which containers are ours, what is sealed, and news of runs that somebody reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use windlass_api::follow::v1::follow_request::Message as Said;
+use windlass_api::follow::v1::follow_response::Message;
+use windlass_api::follow::v1::follow_service_client::FollowServiceClient;
+use windlass_api::follow::v1::{FollowRequest, FollowResponse, RelayHello};
+use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN};
+use windlass_ids::RunId;
+use windlass_service::{AuthenticatedChannel, Backoff, BackoffSettings};
+
+use crate::hub::Hub;
+use crate::metrics;
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A scheduler that is silent for so long is dialled again.
+const SILENCE: Duration = Duration::from_secs(35);
+const QUEUE: usize = 64;
+
+/// Follows the scheduler until shutdown, again after every loss.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) channel: AuthenticatedChannel,
+    /// Name for people.
+    pub(crate) name: String,
+}
+
+impl Follow {
+    /// Runs until shutdown.
+    pub(crate) async fn run(self) {
+        let mut random = rand::rngs::StdRng::from_os_rng();
+        let mut backoff = Backoff::new(BackoffSettings {
+            max: Duration::from_secs(5),
+            ..BackoffSettings::default()
+        });
+        let shutdown = self.hub.shutdown.clone();
+        while !shutdown.is_cancelled() {
+            let mut welcomed = false;
+            let ended = tokio::select! {
+                ended = self.session(&mut welcomed) => ended,
+                () = shutdown.cancelled() => return,
+            };
+            if welcomed {
+                backoff.reset();
+            }
+            metrics::scheduler_connected(false);
+            let delay = backoff.next_delay(&mut random);
+            if let Err(status) = ended {
+                tracing::warn!(code = ?status.code(), error = status.message(), ?delay, "scheduler lost; it is dialled again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn session(&self, welcomed: &mut bool) -> Result<(), Status> {
+        let (said, requests) = mpsc::channel::<FollowRequest>(QUEUE);
+        said.send(self.hello()).await.map_err(|_| gone())?;
+        let mut client = FollowServiceClient::new(self.channel.clone()).max_decoding_message_size(64 * 1024 * 1024);
+        let mut responses = client.follow(ReceiverStream::new(requests)).await?.into_inner();
+        let first = tokio::time::timeout(SILENCE, responses.next()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("the scheduler is silent"))?;
+        match first.ok_or_else(gone)??.message {
+            Some(Message::Welcome(welcome)) => {
+                tracing::info!(protocol = welcome.protocol, epoch = welcome.epoch, "scheduler followed");
+            }
+            other => return Err(Status::internal(format!("a welcome was expected, not {other:?}"))),
+        }
+        self.hub.outbox.restart();
+        *welcomed = true;
+        metrics::scheduler_connected(true);
+        // Writing has a task of its own, so that it never holds up reading.
+        let mut writing = tokio::spawn(write(Arc::clone(&self.hub), said));
+        let ended = tokio::select! {
+            ended = self.read(&mut responses) => ended,
+            _ = &mut writing => Err(gone()),
+        };
+        writing.abort();
+        ended
+    }
+
+    fn hello(&self) -> FollowRequest {
+        FollowRequest {
+            message: Some(Said::Hello(RelayHello {
+                relay: self.hub.relay.to_string(),
+                name: self.name.clone(),
+                advertised_address: self.hub.advertised.clone(),
+                protocol_min: INTERNAL_PROTOCOL_MIN,
+                protocol_max: INTERNAL_PROTOCOL,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            })),
+            ..FollowRequest::default()
+        }
+    }
+
+    async fn read(&self, responses: &mut tonic::Streaming<FollowResponse>) -> Result<(), Status> {
+        loop {
+            let response = tokio::time::timeout(SILENCE, responses.next()).await;
+            let response = response.map_err(|_| Status::deadline_exceeded("the scheduler is silent"))?;
+            let response = response.ok_or_else(gone)??;
+            self.hub.outbox.acknowledged(response.acknowledged);
+            if let Some(message) = response.message {
+                self.take(message).await?;
+            }
+            self.hub.outbox.taken(response.sequence);
+        }
+    }
+
+    async fn take(&self, message: Message) -> Result<(), Status> {
+        match message {
+            Message::Assign(assign) => {
+                if let Err(error) = self.hub.assign(assign.clone()).await {
+                    let error = crate::error::chain(&error);
+                    tracing::error!(grant = assign.grant, error, "assignment cannot be taken over yet");
+                    self.hub.assign_later(assign);
+                }
+            }
+            Message::Revoke(revoke) => self.hub.revoke(&revoke).await,
+            Message::Run(update) => self.hub.runs.update(update),
+            Message::Forget(forget) => {
+                let Some(run) = RunId::from_slice(&forget.run_id) else {
+                    return Ok(());
+                };
+                if let Err(error) = self.hub.forget(run).await {
+                    let error = crate::error::chain(&error);
+                    tracing::error!(%run, error, "logs cannot be deleted");
+                    return Err(Status::internal("logs cannot be deleted"));
+                }
+            }
+            Message::Welcome(_) | Message::Heartbeat(_) => {}
+        }
+        Ok(())
+    }
+}
+
+async fn write(hub: Arc<Hub>, said: mpsc::Sender<FollowRequest>) {
+    let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    loop {
+        let request = tokio::select! {
+            request = hub.outbox.next() => request,
+            _ = heartbeat.tick() => hub.outbox.heartbeat(),
+        };
+        if said.send(request).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn gone() -> Status {
+    Status::unavailable("the scheduler has closed the session")
+}

@@ -1,0 +1,85 @@
+//! The relay put together: storage, the session with the scheduler, and the gRPC server.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use windlass_api::feed::v1::feed_service_server::FeedServiceServer;
+use windlass_ids::RelayId;
+use windlass_service::{ChannelSettings, ServeSettings, Tokens, connect_lazy, serve};
+
+use crate::config::Config;
+use crate::feed::{Feed, MAX_REQUEST_BYTES};
+use crate::follow::Follow;
+use crate::hub::{Hub, HubParts};
+use crate::outbox::Outbox;
+use crate::store::archive::Archive;
+use crate::store::folder::DataFolder;
+use crate::tail::{LogEndpoint, Logs};
+use crate::writer::{Writer, WriterHandle};
+
+/// Attempts that are sealed at once: each waits for the disk several times.
+const SEALERS: usize = 16;
+
+/// Serves until `shutdown`, then lets streams end by themselves.
+///
+/// # Errors
+/// When the data folder or the archive cannot be used or is in use, a token file cannot be read, an address does not parse, or the
+/// transport fails.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let folder = DataFolder::open(&config.data_dir)?;
+    let archive = Archive::open(config.archive.as_deref(), &folder.archive())?;
+    let (tokens, token) = match &config.token_file {
+        Some(path) => (Some(Tokens::from_file(path)?), Some(Tokens::first_in_file(path)?)),
+        None => (None, None),
+    };
+    let address = listener.local_addr().context("the listener has no address")?;
+    let advertised = config.advertised_address.unwrap_or_else(|| format!("http://{address}"));
+    let channel = connect_lazy(&ChannelSettings {
+        address: config.scheduler,
+        token,
+        user: None,
+    })?;
+
+    let (writer, jobs) = WriterHandle::new(config.write_buffer);
+    let hub = Arc::new(Hub::new(HubParts {
+        relay: RelayId::from_bytes(uuid::Uuid::new_v4().into_bytes()),
+        advertised: advertised.clone(),
+        live: folder.live(),
+        archive,
+        writer,
+        outbox: Arc::new(Outbox::default()),
+        shutdown: shutdown.clone(),
+    }));
+    // Dropped before the folder, so that the lock outlives the last write.
+    let writing = Writer::start(Arc::clone(&hub), jobs).context("no thread for the log writer")?;
+
+    let follow = Follow {
+        hub: Arc::clone(&hub),
+        channel,
+        name: config.name.unwrap_or(advertised),
+    };
+    hub.tasks.spawn(follow.run());
+    for _ in 0..SEALERS {
+        hub.tasks.spawn(Arc::clone(&hub).run_sealer());
+    }
+
+    let routes = Routes::new(LogEndpoint::new(Logs::new(Arc::clone(&hub), config.max_readers))).add_service(
+        FeedServiceServer::new(Feed { hub: Arc::clone(&hub) }).max_decoding_message_size(MAX_REQUEST_BYTES),
+    );
+    let settings = ServeSettings {
+        services: vec!["windlass.log.v1.LogService", "windlass.feed.v1.FeedService"],
+        descriptors: windlass_api::DESCRIPTORS,
+        tokens,
+        insecure: config.insecure,
+    };
+    let served = serve(routes, settings, listener, shutdown.clone()).await;
+    shutdown.cancel();
+    hub.tasks.close();
+    hub.tasks.wait().await;
+    drop(writing);
+    drop(folder);
+    Ok(served?)
+}

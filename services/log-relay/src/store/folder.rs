@@ -1,0 +1,80 @@
+//! The data folder: one process at a time.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use fs4::fs_std::FileExt as _;
+
+/// A data folder that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// It cannot be made or opened.
+    #[error("the data folder {path} cannot be used")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process uses it.
+    #[error("the data folder {path} is in use by another process")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// A locked data folder.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder when it is missing, and locks it until the value is dropped or the process ends.
+    pub(crate) fn open(root: &Path) -> Result<Self, FolderError> {
+        let failed = |source| FolderError::Io {
+            path: root.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(root.join("live")).map_err(failed)?;
+        let root = root.canonicalize().map_err(failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join("lock"))
+            .map_err(failed)?;
+        if !lock.try_lock_exclusive().map_err(failed)? {
+            return Err(FolderError::InUse { path: root });
+        }
+        Ok(Self { root, _lock: lock })
+    }
+
+    /// Below it lie the live logs.
+    pub(crate) fn live(&self) -> PathBuf {
+        self.root.join("live")
+    }
+
+    /// Where the archive lies by default.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_refused_in_one_clear_line() {
+        let folder = tempfile::tempdir().expect("folder");
+        let held = DataFolder::open(folder.path()).expect("first");
+        let error = DataFolder::open(folder.path()).expect_err("second");
+        assert!(error.to_string().ends_with("is in use by another process"), "{error}");
+        drop(held);
+        DataFolder::open(folder.path()).expect("free again");
+    }
+}

@@ -1,0 +1,575 @@
+//! One client's stream: its sources are read in turns, as far as the client takes what was read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+use windlass_api::follow::v1::LogSource;
+use windlass_api::log::v1::tail_logs_response::Message;
+use windlass_api::log::v1::{Checkpoint, End, EndReason, KeepAlive, Mark, MarkKind};
+use windlass_ids::RunId;
+
+use super::batch::Batch;
+use super::selection::{From, Selection, Until};
+use super::source::{Begin, Piece, Source};
+use super::wire::Outgoing;
+use crate::cursor::{Cursor, SourceId, SourcePosition};
+use crate::error::TailError;
+use crate::hub::Hub;
+use crate::hub::runs::RunWatch;
+use crate::hub::wake::{Listener, Wake};
+use crate::metrics;
+use crate::store::block::{Block, LineRecord, MarkRecord, Place, Record, StoredMark};
+
+const CHECKPOINT: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the scheduler may take to answer for a run.
+const LOOKUP: Duration = Duration::from_secs(5);
+/// How long a client that does not follow waits for what is on its way.
+const GRACE: Duration = Duration::from_secs(3);
+/// What a client may take to get the end when the relay is going away.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Many readers are woken less often, so that each message carries more lines.
+const CALM_PER_READER: Duration = Duration::from_micros(100);
+const CALM_MAX: Duration = Duration::from_millis(10);
+const CALM_FROM: usize = 8;
+
+/// One client's stream.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    hub: Arc<Hub>,
+    watch: Arc<RunWatch>,
+    changes: watch::Receiver<u64>,
+    seen: u64,
+    run: RunId,
+    selection: Selection,
+    messages: mpsc::Sender<Result<Outgoing, Status>>,
+    wake: Arc<Wake>,
+    sources: Vec<Source>,
+    slots: BTreeMap<SourceId, usize>,
+    /// From the cursor: sources that the client has, and where it stopped in others.
+    finished: BTreeSet<SourceId>,
+    resumed: BTreeMap<SourceId, SourcePosition>,
+    batch: Batch,
+    lines: u64,
+    bytes: u64,
+    moved: bool,
+    /// How many sources were there when the stream began.
+    first_sources: usize,
+    started: Instant,
+    last_checkpoint: Instant,
+    last_message: Instant,
+}
+
+/// Why a reader stops before the end of what it reads.
+#[derive(Debug)]
+enum Stop {
+    /// The client is gone.
+    Gone,
+    /// The relay is going away.
+    ShuttingDown,
+    /// A limit of the request is reached.
+    Limit,
+    /// It cannot go on.
+    Failed(TailError),
+}
+
+impl std::convert::From<TailError> for Stop {
+    fn from(error: TailError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Reader {
+    /// Looks the run up and checks the request against it.
+    pub(crate) async fn begin(
+        hub: Arc<Hub>,
+        selection: Selection,
+        messages: mpsc::Sender<Result<Outgoing, Status>>,
+    ) -> Result<Self, TailError> {
+        let watch = hub.runs.watch(&selection.namespace, &selection.run);
+        let mut changes = watch.changes();
+        let deadline = Instant::now() + LOOKUP;
+        let run = loop {
+            {
+                let view = watch.view();
+                if let Some((code, message)) = view.refused.clone() {
+                    return Err(TailError::RunRefused { code, message });
+                }
+                if let Some(run) = view.run.filter(|_| view.synced) {
+                    selection.check(&view)?;
+                    break run;
+                }
+            }
+            tokio::select! {
+                changed = changes.changed() => drop(changed),
+                () = hub.shutdown.cancelled() => return Err(TailError::ShuttingDown),
+                () = sleep_until(deadline) => return Err(TailError::SchedulerUnreachable),
+            }
+        };
+        let now = Instant::now();
+        let (finished, resumed) = match &selection.from {
+            From::Cursor(cursor) => (cursor.finished.clone(), cursor.open.clone()),
+            From::Start | From::Tail(_) | From::Since(_) => Default::default(),
+        };
+        Ok(Self {
+            hub,
+            watch,
+            changes,
+            seen: 0,
+            run,
+            selection,
+            messages,
+            wake: Arc::default(),
+            sources: Vec::new(),
+            slots: BTreeMap::new(),
+            finished,
+            resumed,
+            batch: Batch::default(),
+            lines: 0,
+            bytes: 0,
+            moved: false,
+            first_sources: 0,
+            started: now,
+            last_checkpoint: now,
+            last_message: now,
+        })
+    }
+
+    /// Streams until the end, which is told to the client.
+    pub(crate) async fn run(&mut self) {
+        let stop = match self.stream().await {
+            Ok(reason) => self.end(reason).await,
+            Err(stop) => Err(stop),
+        };
+        let told = match stop {
+            Ok(()) | Err(Stop::Gone) => Ok(()),
+            Err(Stop::Limit) => self.end(EndReason::Limit).await,
+            Err(Stop::ShuttingDown) => self.end(EndReason::ShuttingDown).await,
+            Err(Stop::Failed(error)) => {
+                drop(self.flush().await);
+                drop(self.messages.send(Err(error.into())).await);
+                Ok(())
+            }
+        };
+        if let Err(stop) = told {
+            tracing::debug!(?stop, "end not told");
+        }
+    }
+
+    /// Lets go of everything.
+    pub(crate) async fn leave(&mut self) {
+        for source in &mut self.sources {
+            source.leave(&self.hub).await;
+        }
+    }
+
+    async fn stream(&mut self) -> Result<EndReason, Stop> {
+        self.admit();
+        // The first message is a cursor, so that a client can resume from its first line on.
+        let cursor = self.cursor().encode().to_vec();
+        self.send(Message::Checkpoint(Checkpoint { cursor })).await?;
+        self.first_sources = self.sources.len();
+        loop {
+            self.admit();
+            self.pump().await?;
+            self.flush().await?;
+            if let Some(reason) = self.is_over() {
+                return Ok(reason);
+            }
+            self.rest().await?;
+        }
+    }
+
+    /// Waits for something to do.
+    async fn rest(&mut self) -> Result<(), Stop> {
+        let shutdown = self.hub.shutdown.clone();
+        let checkpoint = self.last_checkpoint + CHECKPOINT;
+        let keep_alive = self.last_message + KEEP_ALIVE;
+        let grace = self.started + GRACE;
+        tokio::select! {
+            () = self.wake.ready() => self.calm().await,
+            changed = self.changes.changed() => drop(changed),
+            () = sleep_until(checkpoint), if self.moved => self.checkpoint().await?,
+            () = sleep_until(keep_alive) => {
+                let cursor = self.cursor().encode().to_vec();
+                self.send(Message::KeepAlive(KeepAlive { cursor })).await?;
+            }
+            () = sleep_until(grace), if !self.selection.follow && Instant::now() < grace => {}
+            () = self.messages.closed() => return Err(Stop::Gone),
+            () = shutdown.cancelled() => return Err(Stop::ShuttingDown),
+        }
+        Ok(())
+    }
+
+    async fn calm(&self) {
+        let readers = self.hub.readers();
+        if readers >= CALM_FROM {
+            let readers = u32::try_from(readers).unwrap_or(u32::MAX);
+            tokio::time::sleep(CALM_PER_READER.saturating_mul(readers).min(CALM_MAX)).await;
+        }
+    }
+
+    /// Takes over what the scheduler says of the run.
+    fn admit(&mut self) {
+        let (news, version) = self.watch.view().news_since(self.seen);
+        self.seen = version;
+        for log in news {
+            if !self.selection.takes(&log) {
+                continue;
+            }
+            for container in log.containers.clone() {
+                if self.selection.takes_container(&container) {
+                    self.admit_source(&log, container);
+                }
+            }
+        }
+    }
+
+    fn admit_source(&mut self, log: &Arc<LogSource>, container: String) {
+        let id = SourceId {
+            step: log.step,
+            attempt: log.attempt,
+            container,
+        };
+        if self.finished.contains(&id) {
+            return;
+        }
+        if let Some(slot) = self.slots.get(&id) {
+            self.sources[*slot].update(Arc::clone(log));
+            return;
+        }
+        let slot = self.sources.len();
+        let listener = Listener {
+            wake: Arc::clone(&self.wake),
+            slot,
+        };
+        let position = self.resumed.remove(&id);
+        self.slots.insert(id.clone(), slot);
+        self.sources.push(Source::new(id, Arc::clone(log), position, listener));
+        self.wake.raise(slot);
+    }
+
+    /// Reads all sources that have something new, each in turn.
+    async fn pump(&mut self) -> Result<(), Stop> {
+        while let Some(slot) = self.wake.take() {
+            if self.hub.shutdown.is_cancelled() {
+                return Err(Stop::ShuttingDown);
+            }
+            self.turn(slot).await?;
+            if self.batch.is_full() {
+                self.flush().await?;
+            }
+            if self.moved && self.last_checkpoint.elapsed() >= CHECKPOINT {
+                self.flush().await?;
+                self.checkpoint().await?;
+                self.admit();
+            }
+        }
+        Ok(())
+    }
+
+    async fn turn(&mut self, slot: usize) -> Result<(), Stop> {
+        let begin = self.begin_of(slot);
+        let source = &mut self.sources[slot];
+        if source.finished {
+            return Ok(());
+        }
+        let piece = source.read(&self.hub, begin).await?;
+        source.caught_up = matches!(piece, Piece::UpToDate);
+        match piece {
+            Piece::UpToDate => {}
+            Piece::Blocks(blocks) => {
+                for block in blocks {
+                    self.take(slot, &block).await?;
+                }
+                // What is archived is read to its end before others; live sources take turns.
+                if self.sources[slot].is_archived() {
+                    self.wake.raise_first(slot);
+                } else {
+                    self.wake.raise(slot);
+                }
+            }
+            Piece::Switched => {
+                if self.sources[slot].described {
+                    self.mark(slot, MarkKind::Switched, None, "the log goes on from the archive")
+                        .await?;
+                }
+                self.wake.raise_first(slot);
+            }
+            Piece::Missing => {
+                let message = "no relay has kept this log";
+                self.mark(slot, MarkKind::Lost, None, message).await?;
+                self.finish(slot).await?;
+            }
+            Piece::Ended => self.finish(slot).await?,
+        }
+        Ok(())
+    }
+
+    /// Sources that come later begin at their start, whatever the client asked for at first.
+    fn begin_of(&self, slot: usize) -> Begin {
+        let (tail, since) = match self.selection.from {
+            From::Tail(lines) => (Some(lines).filter(|_| slot < self.first_sources), None),
+            From::Since(time) => (None, Some(time)),
+            From::Start | From::Cursor(_) => (None, None),
+        };
+        Begin {
+            tail,
+            since,
+            follow: self.selection.follow,
+        }
+    }
+
+    async fn take(&mut self, slot: usize, block: &Block) -> Result<(), Stop> {
+        if self.takes_whole(slot, block) {
+            return self.take_whole(slot, block).await;
+        }
+        for (place, record) in block.records() {
+            if self.sources[slot].is_before(place) {
+                continue;
+            }
+            match record {
+                Record::Line(line) => self.take_line(slot, place, line).await?,
+                Record::Mark(mark) => self.take_mark(slot, place, mark).await?,
+                Record::End { .. } => continue,
+            }
+            self.sources[slot].passed(place);
+        }
+        Ok(())
+    }
+
+    /// Whether all of a block is sent, and nothing but lines.
+    fn takes_whole(&self, slot: usize, block: &Block) -> bool {
+        let next = &self.sources[slot].next;
+        let at_start = next.line == block.start.line && next.mark <= block.start.mark;
+        at_start && block.is_plain() && block.end.line > block.start.line && self.selection.is_unfiltered()
+    }
+
+    async fn take_whole(&mut self, slot: usize, block: &Block) -> Result<(), Stop> {
+        self.describe(slot).await?;
+        let number = self.sources[slot].number();
+        self.batch.push_block(number, block);
+        self.lines += block.end.line - block.start.line;
+        self.bytes += block.end.offset - block.start.offset;
+        let source = &mut self.sources[slot];
+        source.next = SourcePosition {
+            line: block.end.line,
+            mark: block.end.mark,
+            offset: block.end.offset,
+        };
+        source.record_from(block.end);
+        self.moved = true;
+        if self.batch.is_full() {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn take_line(&mut self, slot: usize, place: Place, line: LineRecord) -> Result<(), Stop> {
+        let next = &mut self.sources[slot].next;
+        if place.line < next.line {
+            return Ok(());
+        }
+        let length = line.length();
+        if self.selection.wants(&line) {
+            if self.selection.max_bytes > 0 && self.bytes + length > self.selection.max_bytes {
+                return Err(Stop::Limit);
+            }
+            self.describe(slot).await?;
+            self.lines += 1;
+            self.bytes += length;
+            let number = self.sources[slot].number();
+            self.batch.push(number, place, line);
+        }
+        let next = &mut self.sources[slot].next;
+        next.line = place.line + 1;
+        next.offset = place.offset + length;
+        next.mark = next.mark.max(place.mark);
+        self.moved = true;
+        if self.selection.max_lines > 0 && self.lines >= self.selection.max_lines {
+            return Err(Stop::Limit);
+        }
+        if self.batch.is_full() {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn take_mark(&mut self, slot: usize, place: Place, mark: MarkRecord) -> Result<(), Stop> {
+        let next = &mut self.sources[slot].next;
+        if place.mark < next.mark || place.line < next.line {
+            return Ok(());
+        }
+        let kind = match mark.kind {
+            StoredMark::Lost => MarkKind::Lost,
+            StoredMark::Masked => MarkKind::Masked,
+        };
+        self.mark(slot, kind, mark.lost, &mark.message).await?;
+        self.sources[slot].next.mark = place.mark + 1;
+        self.moved = true;
+        Ok(())
+    }
+
+    /// Tells the client of a source, once.
+    async fn describe(&mut self, slot: usize) -> Result<(), Stop> {
+        let source = &mut self.sources[slot];
+        if std::mem::replace(&mut source.described, true) {
+            return Ok(());
+        }
+        let description = source.description();
+        let first = source.next == SourcePosition::default()
+            && source
+                .log
+                .containers
+                .iter()
+                .find(|name| self.selection.takes_container(name))
+                == Some(&source.id.container);
+        if !first {
+            self.batch.describe(&description);
+            return Ok(());
+        }
+        self.flush().await?;
+        self.send(Message::Mark(Mark {
+            kind: MarkKind::AttemptStarted.into(),
+            source: description.id,
+            source_description: Some(description),
+            ..Mark::default()
+        }))
+        .await
+    }
+
+    async fn mark(&mut self, slot: usize, kind: MarkKind, lost: Option<u64>, message: &str) -> Result<(), Stop> {
+        self.describe(slot).await?;
+        self.flush().await?;
+        self.send(Message::Mark(Mark {
+            kind: kind.into(),
+            source: self.sources[slot].number(),
+            lost_lines: lost,
+            message: message.to_owned(),
+            ..Mark::default()
+        }))
+        .await
+    }
+
+    async fn finish(&mut self, slot: usize) -> Result<(), Stop> {
+        self.mark(slot, MarkKind::SourceEnded, None, "").await?;
+        let source = &mut self.sources[slot];
+        source.finished = true;
+        source.leave(&self.hub).await;
+        self.moved = true;
+        Ok(())
+    }
+
+    fn is_over(&self) -> Option<EndReason> {
+        let view = self.watch.view();
+        if !self.wake.is_idle() || view.news_since(self.seen).1 != self.seen {
+            return None;
+        }
+        let all_sent = self.sources.iter().all(|source| source.finished);
+        let over = match self.selection.until {
+            Until::Run => view.ended_state.is_some(),
+            Until::Selection => self.selection.is_over(&view),
+            Until::Never => false,
+        };
+        if over && all_sent {
+            return Some(EndReason::Complete);
+        }
+        if self.selection.follow {
+            return None;
+        }
+        let pending = |source: &Source| !source.finished && (source.is_promised() || source.is_draining());
+        let waits =
+            self.sources.iter().any(pending) && (self.started.elapsed() < GRACE || self.hub.settles_in().is_some());
+        let ended = view.ended_state.is_some() && all_sent;
+        (!waits).then_some(if ended {
+            EndReason::Complete
+        } else {
+            EndReason::CaughtUp
+        })
+    }
+
+    fn cursor(&self) -> Cursor {
+        let mut cursor = Cursor::new(self.run);
+        cursor.finished.clone_from(&self.finished);
+        cursor.open.clone_from(&self.resumed);
+        for source in &self.sources {
+            if source.finished {
+                cursor.finished.insert(source.id.clone());
+            } else if source.next != SourcePosition::default() {
+                cursor.open.insert(source.id.clone(), source.next);
+            }
+        }
+        cursor
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), Stop> {
+        self.moved = false;
+        self.last_checkpoint = Instant::now();
+        let cursor = self.cursor().encode().to_vec();
+        self.send(Message::Checkpoint(Checkpoint { cursor })).await
+    }
+
+    async fn end(&mut self, reason: EndReason) -> Result<(), Stop> {
+        let flushed = self.flush().await;
+        if let Err(Stop::Gone) = flushed {
+            return flushed;
+        }
+        let run_state = self.watch.view().ended_state.clone().unwrap_or_default();
+        let end = End {
+            reason: reason.into(),
+            run_state,
+            cursor: self.cursor().encode().to_vec(),
+            lines: self.lines,
+        };
+        self.send(Message::End(end)).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
+        metrics::lines_sent(self.batch.lines);
+        match self.batch.take() {
+            Some(lines) => self.put(lines).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Stop> {
+        self.put(Outgoing::Message(message)).await
+    }
+
+    /// Waits until the client takes the message. A client that takes nothing holds up nobody but itself.
+    async fn put(&mut self, message: Outgoing) -> Result<(), Stop> {
+        let shutdown = self.hub.shutdown.clone();
+        let farewell = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            biased;
+            sent = self.messages.send(Ok(message)) => sent.map_err(|_| Stop::Gone)?,
+            () = farewell => return Err(Stop::Gone),
+        }
+        self.last_message = Instant::now();
+        Ok(())
+    }
+}
+
+impl Selection {
+    /// Whether every line is sent, however many there are.
+    fn is_unfiltered(&self) -> bool {
+        let unlimited = self.max_lines == 0 && self.max_bytes == 0;
+        unlimited && self.contains.needle().is_empty() && !matches!(self.from, From::Since(_))
+    }
+
+    /// Whether a line is sent.
+    fn wants(&self, line: &LineRecord) -> bool {
+        let late = match self.from {
+            From::Since(time) => line.time >= time,
+            From::Start | From::Cursor(_) | From::Tail(_) => true,
+        };
+        late && (self.contains.needle().is_empty() || self.contains.find(&line.content).is_some())
+    }
+}

@@ -1,0 +1,234 @@
+//! Applying a batch of commands to the core, and making the commit of what it decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use windlass_ids::{RunId, Timestamp};
+use windlass_scheduling::{Decision, Event, Explanation, Rejection, Scheduler, StepState};
+
+use super::ahead::Ahead;
+use super::command::{ChangeOrder, Command, ConnectOrder, DeleteOrder, ExplainOrder, Refusal, Report, Submission};
+use super::held::{Acknowledgement, Answer, Held};
+use crate::definition::RunDefinition;
+use crate::read_model::{RunEntry, RunMeta, RunRecord};
+use crate::store::{CommitBatch, HeaderUpdate, NewRun};
+
+/// The core and what belongs to it: discarded together when a commit fails.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) core: Scheduler,
+    pub(crate) runs: BTreeMap<RunId, LiveRun>,
+}
+
+/// What the driver keeps of a run beside the core.
+#[derive(Debug)]
+pub(crate) struct LiveRun {
+    pub(crate) definition: Arc<RunDefinition>,
+    pub(crate) ahead: Ahead,
+}
+
+/// A batch being made.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    now: Timestamp,
+    decision: Decision,
+    commit: CommitBatch,
+    held: Held,
+}
+
+impl Batch {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            decision: Decision::default(),
+            commit: CommitBatch {
+                time: now,
+                ..CommitBatch::default()
+            },
+            held: Held::default(),
+        }
+    }
+
+    /// Whether nothing came of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.decision.is_empty() && self.commit.is_empty() && self.held.is_empty()
+    }
+
+    /// Lets the core look at the time.
+    pub(crate) fn tick(&mut self, live: &mut Live) {
+        live.core.handle_timeout(self.now, &mut self.decision);
+    }
+
+    /// What a recovered core decided.
+    pub(crate) fn recovered(&mut self, live: &mut Live) {
+        live.core.recovered(self.now, &mut self.decision);
+    }
+
+    /// Applies a command.
+    pub(crate) fn apply(&mut self, live: &mut Live, command: Command) {
+        match command {
+            Command::Submit(submission) => self.submit(live, *submission),
+            Command::Change(order) => self.change(live, *order),
+            Command::Delete(order) => self.delete(live, *order),
+            Command::Connect(order) => self.connect(live, *order),
+            Command::Report(report) => self.report(live, *report),
+            Command::Explain(order) => self.explain(live, order),
+        }
+    }
+
+    fn submit(&mut self, live: &mut Live, submission: Submission) {
+        let Submission {
+            mut header,
+            definition,
+            packed,
+            mut request,
+            reservations,
+            reply,
+        } = submission;
+        header.created = self.now;
+        request.created = self.now;
+        let event = Event::RunSubmitted {
+            spec: Arc::clone(definition.spec()),
+        };
+        if let Err(rejection) = live.core.handle(self.now, event, &mut self.decision) {
+            // Ids are random: this is another one of them.
+            tracing::warn!(%rejection, "submission refused by the core");
+            let error = crate::errors::Unavailable::OutcomeUnknown.into();
+            return self.held.answers.push(Answer::SubmissionRefused(reply, error));
+        }
+        let record = RunRecord::new(definition.len(), self.now);
+        let live_run = LiveRun {
+            definition: Arc::clone(&definition),
+            ahead: Ahead::default(),
+        };
+        live.runs.insert(header.id, live_run);
+        let meta = RunMeta {
+            header: header.clone(),
+            definition,
+        };
+        self.held.accepted.push(Arc::new(RunEntry::new(meta, record)));
+        self.held.answers.push(Answer::Submitted(reply));
+        self.held.reservations.extend(reservations);
+        self.commit.new_runs.push(NewRun {
+            header,
+            definitions: packed,
+            request: Some(request),
+        });
+    }
+
+    fn change(&mut self, live: &mut Live, order: ChangeOrder) {
+        if let Err(rejection) = live.core.handle(self.now, order.event, &mut self.decision) {
+            return self.refuse(order.reply, Refusal::Rejected(rejection));
+        }
+        self.remember(order.request, order.reservation);
+        self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn delete(&mut self, live: &Live, order: DeleteOrder) {
+        if live.core.run(order.run).is_some_and(|run| !run.state.is_terminal()) {
+            return self.refuse(order.reply, Refusal::NotEnded);
+        }
+        self.remember(order.request, order.reservation);
+        self.commit.deleted.push(order.run);
+        self.held.deleted.push(order.run);
+        self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn remember(
+        &mut self,
+        request: Option<crate::store::RequestRecord>,
+        reservation: Option<super::reservations::Reservation>,
+    ) {
+        if let Some(mut request) = request {
+            request.created = self.now;
+            self.commit.requests.push(request);
+        }
+        self.held.reservations.extend(reservation);
+    }
+
+    fn refuse(&mut self, reply: tokio::sync::oneshot::Sender<Result<(), Refusal>>, refusal: Refusal) {
+        // Held back, too: the refusal may rest on changes that are not durable yet.
+        self.held.answers.push(Answer::Refused(reply, refusal));
+    }
+
+    fn connect(&mut self, live: &mut Live, order: ConnectOrder) {
+        if let Err(rejection) = live.core.handle(self.now, order.event, &mut self.decision) {
+            return self.refuse(order.reply, Refusal::Rejected(rejection));
+        }
+        self.held.installed.push(order.session);
+        self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn report(&mut self, live: &mut Live, report: Report) {
+        let incarnation = report.session.incarnation;
+        for event in report.events {
+            match live.core.handle(self.now, event, &mut self.decision) {
+                Ok(()) => {}
+                // Its lease has ended while its stream was open. Nothing is acknowledged: it says everything again when it comes back.
+                Err(Rejection::UnknownExecutor { incarnation: unknown }) if unknown == incarnation => {
+                    tracing::info!(executor_id = %incarnation, "executor has to connect anew: its lease has ended");
+                    return report.session.retire();
+                }
+                Err(rejection) => tracing::debug!(%rejection, executor_id = %incarnation, "report passed over"),
+            }
+        }
+        if report.sequence > 0 || report.inventory || !report.containers.is_empty() {
+            self.held.acknowledgements.push(Acknowledgement {
+                session: report.session,
+                sequence: report.sequence,
+                inventory: report.inventory,
+                containers: report.containers,
+            });
+        }
+    }
+
+    fn explain(&mut self, live: &Live, order: ExplainOrder) {
+        let answer = explanations(&live.core, self.now, &order);
+        self.held.answers.push(Answer::Explained(order.reply, answer));
+    }
+
+    /// The commit, and what waits for it.
+    pub(crate) fn finish(mut self, live: &mut Live) -> (CommitBatch, Held) {
+        let mut followed = BTreeSet::new();
+        for change in &self.decision.changes {
+            if let Some(run) = live.runs.get_mut(&change.run)
+                && run.ahead.note(change, &run.definition)
+            {
+                followed.insert(change.run);
+            }
+        }
+        for run in followed {
+            if let (Some(view), Some(live_run)) = (live.core.run(run), live.runs.get(&run)) {
+                let progress = live_run.ahead.progress(&view);
+                self.commit.updates.push(HeaderUpdate { run, progress });
+            }
+        }
+        self.held.changes.clone_from(&self.decision.changes);
+        self.held.effects = self.decision.effects;
+        self.commit.changes = self.decision.changes;
+        (self.commit, self.held)
+    }
+}
+
+fn explanations(core: &Scheduler, now: Timestamp, order: &ExplainOrder) -> Result<Vec<Explanation>, Refusal> {
+    let unknown = Rejection::UnknownRun { run: order.run };
+    let first = core
+        .explain(now, order.run, order.step)
+        .ok_or(Refusal::Rejected(unknown))?;
+    let ended = first.run_state.is_terminal();
+    let mut all = vec![first];
+    if order.step.is_some() || ended {
+        return Ok(all);
+    }
+    let mut step = windlass_ids::StepIndex(0);
+    while all.len() <= order.steps {
+        let Some(view) = core.step(order.run, step) else {
+            break;
+        };
+        if !view.state.is_terminal() && view.state != StepState::Running {
+            all.extend(core.explain(now, order.run, Some(step)));
+        }
+        step.0 += 1;
+    }
+    Ok(all)
+}

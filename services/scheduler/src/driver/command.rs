@@ -1,0 +1,250 @@
+//! What the driver is asked to do, and how it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use windlass_ids::{AttemptId, RunId, StepIndex};
+use windlass_scheduling::{Event, Explanation, Rejection};
+
+use super::reservations::Reservation;
+use crate::definition::RunDefinition;
+use crate::errors::{SubmitError, Unavailable};
+use crate::executors::Session;
+use crate::store::{PackedDefinition, RequestRecord, RunHeader};
+
+/// A command; those of executors and of people share a lane, submissions have one of their own.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A checked submission.
+    Submit(Box<Submission>),
+    /// Something that the core decides on.
+    Change(Box<ChangeOrder>),
+    /// An ended run is to go.
+    Delete(Box<DeleteOrder>),
+    /// An executor opened a stream.
+    Connect(Box<ConnectOrder>),
+    /// An executor said something.
+    Report(Box<Report>),
+    /// Somebody asks what a run or step waits for.
+    Explain(ExplainOrder),
+}
+
+/// Why the driver did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The core refused it; nothing changed.
+    Rejected(Rejection),
+    /// The run has not ended.
+    NotEnded,
+    /// See [`Unavailable`].
+    Unavailable(Unavailable),
+}
+
+/// A checked submission.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) header: RunHeader,
+    pub(crate) definition: Arc<RunDefinition>,
+    pub(crate) packed: Vec<PackedDefinition>,
+    pub(crate) request: RequestRecord,
+    /// Kept until the commit is durable or has failed.
+    pub(crate) reservations: Vec<Reservation>,
+    pub(crate) reply: oneshot::Sender<Result<(), SubmitError>>,
+}
+
+/// Something that the core decides on, for a person.
+#[derive(Debug)]
+pub(crate) struct ChangeOrder {
+    pub(crate) event: Event,
+    pub(crate) request: Option<RequestRecord>,
+    pub(crate) reservation: Option<Reservation>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// An ended run is to go.
+#[derive(Debug)]
+pub(crate) struct DeleteOrder {
+    pub(crate) run: RunId,
+    pub(crate) request: Option<RequestRecord>,
+    pub(crate) reservation: Option<Reservation>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// An executor opened a stream; `session` takes the place of an older one unless the stream resumes it.
+#[derive(Debug)]
+pub(crate) struct ConnectOrder {
+    pub(crate) event: Event,
+    pub(crate) session: Arc<Session>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// An executor said something. Events that the core refuses are passed over: reports may be late or repeated.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) session: Arc<Session>,
+    /// To be acknowledged once the events are durable; 0 for what is not numbered.
+    pub(crate) sequence: u64,
+    pub(crate) events: Vec<Event>,
+    /// Whether a whole inventory is among the events.
+    pub(crate) inventory: bool,
+    /// Containers whose logs can be read.
+    pub(crate) containers: BTreeMap<AttemptId, Vec<String>>,
+}
+
+/// Somebody asks what a run, or one step, waits for.
+#[derive(Debug)]
+pub(crate) struct ExplainOrder {
+    pub(crate) run: RunId,
+    pub(crate) step: Option<StepIndex>,
+    /// With the run: the steps that wait, too, at most this many.
+    pub(crate) steps: usize,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Explanation>, Refusal>>,
+}
+
+/// Bounds of the driver's queues and batches (I11).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Submissions that wait; more are refused.
+    pub(crate) submissions: usize,
+    /// Other commands that wait; senders wait with them.
+    pub(crate) reports: usize,
+    /// Submissions of one batch.
+    pub(crate) batch_submissions: usize,
+    /// Other commands of one batch.
+    pub(crate) batch_reports: usize,
+    /// Batches that are being committed at a time.
+    pub(crate) depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            submissions: 4_096,
+            reports: 8_192,
+            batch_submissions: 512,
+            batch_reports: 4_096,
+            depth: 4,
+        }
+    }
+}
+
+/// Where commands go in.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox {
+    submissions: mpsc::Sender<Command>,
+    reports: mpsc::Sender<Command>,
+}
+
+/// Where commands come out.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    submissions: mpsc::Receiver<Command>,
+    reports: mpsc::Receiver<Command>,
+    limits: Limits,
+}
+
+/// An inbox of two lanes.
+pub(crate) fn inbox(limits: Limits) -> (Inbox, Outlet) {
+    let (submissions, submissions_out) = mpsc::channel(limits.submissions);
+    let (reports, reports_out) = mpsc::channel(limits.reports);
+    let outlet = Outlet {
+        submissions: submissions_out,
+        reports: reports_out,
+        limits,
+    };
+    (Inbox { submissions, reports }, outlet)
+}
+
+impl Inbox {
+    /// Queues a submission, or refuses it when too many wait.
+    pub(crate) fn submit(&self, submission: Box<Submission>) -> Result<(), SubmitError> {
+        self.submissions
+            .try_send(Command::Submit(submission))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SubmitError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => Unavailable::ShuttingDown.into(),
+            })
+    }
+
+    /// Queues a command, after waiting for room.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Unavailable> {
+        self.reports.send(command).await.map_err(|_| Unavailable::ShuttingDown)
+    }
+}
+
+impl Outlet {
+    /// How many submissions and how many other commands wait.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.submissions.len(), self.reports.len())
+    }
+
+    /// Waits for commands and adds a batch of them, reports first; false when nobody can send any more.
+    pub(crate) async fn receive(&mut self, batch: &mut Vec<Command>) -> bool {
+        let Limits {
+            batch_submissions,
+            batch_reports,
+            ..
+        } = self.limits;
+        let first = tokio::select! {
+            biased;
+            first = self.reports.recv() => first,
+            first = self.submissions.recv() => first,
+        };
+        let Some(first) = first else {
+            return false;
+        };
+        batch.push(first);
+        // What waits in both lanes joins the commit: a flood in one lane delays the other by a batch at most.
+        take(&mut self.reports, batch, batch_reports);
+        take(&mut self.submissions, batch, batch_submissions);
+        true
+    }
+}
+
+/// Takes what waits in a lane.
+fn take(lane: &mut mpsc::Receiver<Command>, batch: &mut Vec<Command>, most: usize) {
+    for _ in 0..most {
+        match lane.try_recv() {
+            Ok(command) => batch.push(command),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_ids::RunId;
+
+    use super::*;
+
+    fn explain() -> (Command, oneshot::Receiver<Result<Vec<Explanation>, Refusal>>) {
+        let (reply, answer) = oneshot::channel();
+        let order = ExplainOrder {
+            run: RunId::from_bytes([1; 16]),
+            step: None,
+            steps: 0,
+            reply,
+        };
+        (Command::Explain(order), answer)
+    }
+
+    #[tokio::test]
+    async fn i11_a_flood_in_the_submission_lane_does_not_delay_reports() {
+        let limits = Limits {
+            submissions: 8,
+            batch_submissions: 2,
+            ..Limits::default()
+        };
+        let (inbox, mut outlet) = inbox(limits);
+        // The lanes do not look at what they carry.
+        for _ in 0..8 {
+            inbox.submissions.try_send(explain().0).expect("room");
+        }
+        assert!(inbox.submissions.try_send(explain().0).is_err(), "the lane is bounded");
+        inbox.send(explain().0).await.expect("open");
+        let mut batch = Vec::new();
+        assert!(outlet.receive(&mut batch).await);
+        assert_eq!(batch.len(), 3, "the report and a bounded number of submissions");
+    }
+}

@@ -1,0 +1,108 @@
+//! What happens once a batch is durable: readers, watchers, answers, acknowledgements, orders. In this order.
+
+use std::collections::BTreeMap;
+
+use windlass_ids::RunId;
+use windlass_scheduling::{Change, Effect};
+
+use super::Driver;
+use super::batch::Live;
+use super::held::Held;
+use crate::metric;
+use crate::read_model::Applied;
+
+impl Driver {
+    /// Carries a durable batch out.
+    pub(crate) fn carry_out(&self, live: &mut Live, batch: Held) {
+        let shared = &self.shared;
+        for session in batch.installed {
+            shared.executors.install(session);
+        }
+        for entry in batch.accepted {
+            shared.runs.insert(entry);
+        }
+        self.show(batch.changes);
+        for run in batch.deleted {
+            shared.history.forget(run);
+            shared.relays.forget(run, shared);
+        }
+        drop(batch.reservations);
+        for answer in batch.answers {
+            answer.send();
+        }
+        for acknowledgement in batch.acknowledgements {
+            let sequence = acknowledgement.sequence;
+            acknowledgement.session.tell(|outbox| outbox.committed(sequence));
+            if acknowledgement.inventory {
+                shared.executors.inventoried(&acknowledgement.session);
+            }
+            shared.relays.containers(acknowledgement.containers, shared);
+        }
+        for effect in batch.effects {
+            self.effect(live, &effect);
+        }
+        shared.relays.explain_pods(shared);
+    }
+
+    /// Lets readers and watchers see durable changes.
+    fn show(&self, changes: Vec<Change>) {
+        let shared = &self.shared;
+        let mut by_run: BTreeMap<RunId, Vec<Change>> = BTreeMap::new();
+        for change in changes {
+            by_run.entry(change.run).or_default().push(change);
+        }
+        for (run, changes) in by_run {
+            let Some(entry) = shared.runs.get(run) else {
+                continue;
+            };
+            let applied = entry.apply(&changes);
+            shared.relays.changed(&entry, &changes, shared);
+            if applied == Applied::Ended {
+                shared.history.remember(&entry);
+                shared.runs.remove(run);
+            }
+        }
+    }
+
+    fn effect(&self, live: &mut Live, effect: &Effect) {
+        let shared = &self.shared;
+        match effect {
+            Effect::Launch(_) | Effect::Stop { .. } | Effect::Probe { .. } | Effect::RequestInventory { .. } => {
+                shared.executors.carry_out(effect, &shared.runs)
+            }
+            Effect::LeaseShards { .. } => {
+                shared.executors.carry_out(effect, &shared.runs);
+                shared.relays.leases_changed(shared);
+            }
+            Effect::AttemptFinished {
+                attempt,
+                pod,
+                cluster,
+                keep_until,
+            } => shared.relays.finished(*attempt, *pod, cluster, *keep_until, shared),
+            Effect::PodUnexplained {
+                by,
+                attempt,
+                pod,
+                ended,
+            } => shared.relays.unexplained(*by, *attempt, *pod, *ended),
+            Effect::RunFinished { run } => {
+                live.core.forget(*run);
+                live.runs.remove(run);
+                shared.relays.run_ended(*run, shared);
+            }
+        }
+    }
+
+    /// Looks over what time changes outside the core.
+    pub(crate) fn sweep(&self) {
+        let (submissions, reports) = self.outlet.waiting();
+        metrics::gauge!(metric::WAITING_COMMANDS, "lane" => "submissions").set(submissions as f64);
+        metrics::gauge!(metric::WAITING_COMMANDS, "lane" => "reports").set(reports as f64);
+        self.shared.relays.sweep(&self.shared);
+        self.shared
+            .executors
+            .sweep(self.shared.clock.now(), self.shared.timing.lease);
+        self.shared.executors.measure();
+    }
+}

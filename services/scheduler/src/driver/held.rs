@@ -1,0 +1,94 @@
+//! What waits for a commit: replies, acknowledgements and effects are held back until it is durable (I1).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use windlass_ids::{AttemptId, RunId};
+use windlass_scheduling::{Change, Effect, Explanation};
+
+use super::command::Refusal;
+use super::reservations::Reservation;
+use crate::errors::{SubmitError, Unavailable};
+use crate::executors::Session;
+use crate::read_model::RunEntry;
+use crate::store::CommitTicket;
+
+/// A batch on its way into the store; see the module.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// Absent when nothing has to be committed: the batch only keeps its place behind earlier ones.
+    pub(crate) ticket: Option<CommitTicket>,
+    pub(crate) accepted: Vec<Arc<RunEntry>>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) deleted: Vec<RunId>,
+    pub(crate) installed: Vec<Arc<Session>>,
+    pub(crate) acknowledgements: Vec<Acknowledgement>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) reservations: Vec<Reservation>,
+}
+
+/// A report of an executor that becomes durable.
+#[derive(Debug)]
+pub(crate) struct Acknowledgement {
+    pub(crate) session: Arc<Session>,
+    pub(crate) sequence: u64,
+    pub(crate) inventory: bool,
+    pub(crate) containers: BTreeMap<AttemptId, Vec<String>>,
+}
+
+/// A reply that is held back.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Submitted(oneshot::Sender<Result<(), SubmitError>>),
+    Done(oneshot::Sender<Result<(), Refusal>>),
+    Refused(oneshot::Sender<Result<(), Refusal>>, Refusal),
+    SubmissionRefused(oneshot::Sender<Result<(), SubmitError>>, SubmitError),
+    Explained(
+        oneshot::Sender<Result<Vec<Explanation>, Refusal>>,
+        Result<Vec<Explanation>, Refusal>,
+    ),
+}
+
+impl Answer {
+    /// Sends the answer. Nobody may wait for it any more, which changes nothing.
+    pub(crate) fn send(self) {
+        match self {
+            Self::Submitted(reply) => drop(reply.send(Ok(()))),
+            Self::Done(reply) => drop(reply.send(Ok(()))),
+            Self::Refused(reply, refusal) => drop(reply.send(Err(refusal))),
+            Self::SubmissionRefused(reply, error) => drop(reply.send(Err(error))),
+            Self::Explained(reply, answer) => drop(reply.send(answer)),
+        }
+    }
+
+    /// Says that the outcome is unknown instead.
+    pub(crate) fn fail(self, error: Unavailable) {
+        match self {
+            Self::Submitted(reply) | Self::SubmissionRefused(reply, _) => drop(reply.send(Err(error.into()))),
+            Self::Done(reply) | Self::Refused(reply, _) => drop(reply.send(Err(Refusal::Unavailable(error)))),
+            Self::Explained(reply, _) => drop(reply.send(Err(Refusal::Unavailable(error)))),
+        }
+    }
+}
+
+impl Held {
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accepted.is_empty()
+            && self.changes.is_empty()
+            && self.effects.is_empty()
+            && self.deleted.is_empty()
+            && self.installed.is_empty()
+            && self.acknowledgements.is_empty()
+            && self.answers.is_empty()
+    }
+
+    /// Discards everything: only those who wait are told.
+    pub(crate) fn fail(self, error: Unavailable) {
+        for answer in self.answers {
+            answer.fail(error);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One executor process as long as the scheduler remembers it: it outlives its streams.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use windlass_api::dispatch::v1::ConnectResponse;
+use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, Timestamp};
+
+use super::hello::Hello;
+use super::outbox::Outbox;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) name: String,
+    pub(crate) cluster: ClusterUid,
+    pub(crate) alias: ClusterAlias,
+    pub(crate) epoch: u64,
+    /// Whether its cluster is the embedded local one.
+    pub(crate) local: bool,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    outbox: Outbox,
+    /// The last numbered message that was handed to the driver.
+    taken: u64,
+    stream: Option<CancellationToken>,
+    /// Number of the stream that may take messages; older ones get none any more.
+    generation: u64,
+    heard: Timestamp,
+    /// The core has given the executor up: no stream may go on with this session.
+    retired: bool,
+}
+
+impl Session {
+    pub(crate) fn new(hello: &Hello, epoch: u64) -> Self {
+        Self {
+            incarnation: hello.incarnation,
+            name: hello.name.clone(),
+            cluster: hello.cluster.clone(),
+            alias: hello.alias.clone(),
+            epoch,
+            local: hello.local,
+            state: Mutex::new(State {
+                outbox: Outbox::new(),
+                taken: 0,
+                stream: None,
+                generation: 0,
+                heard: Timestamp::default(),
+                retired: false,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Changes what is to be said, and wakes the stream's writer.
+    pub(crate) fn tell<T>(&self, change: impl FnOnce(&mut Outbox) -> T) -> T {
+        let told = change(&mut self.lock().outbox);
+        self.wake.notify_one();
+        told
+    }
+
+    /// Prepares the session for a stream that goes on after `sequence`, and takes it away from an older one; false when it cannot go on.
+    pub(crate) fn resume(&self, sequence: u64) -> bool {
+        self.detach();
+        let mut state = self.lock();
+        !state.retired && state.outbox.resume(sequence)
+    }
+
+    /// Ends the session: the core has given its executor up, which has to connect anew and list its pods.
+    pub(crate) fn retire(&self) {
+        self.lock().retired = true;
+        self.detach();
+    }
+
+    /// Attaches a stream and returns its number; an older one is sent away.
+    pub(crate) fn attach(&self) -> (u64, CancellationToken) {
+        self.detach();
+        let token = CancellationToken::new();
+        let mut state = self.lock();
+        state.stream = Some(token.clone());
+        (state.generation, token)
+    }
+
+    /// Whether a stream is attached that was not sent away.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.lock().stream.as_ref().is_some_and(|stream| !stream.is_cancelled())
+    }
+
+    /// Sends the stream away: the executor connects again.
+    pub(crate) fn detach(&self) {
+        let mut state = self.lock();
+        state.generation += 1;
+        if let Some(stream) = state.stream.take() {
+            stream.cancel();
+        }
+    }
+
+    /// Whether a numbered message is new; it is taken over from now on.
+    pub(crate) fn take(&self, sequence: u64) -> bool {
+        let mut state = self.lock();
+        let new = sequence > state.taken;
+        state.taken = state.taken.max(sequence);
+        new
+    }
+
+    /// Takes note that something was heard.
+    pub(crate) fn heard(&self, now: Timestamp) {
+        self.lock().heard = now;
+    }
+
+    /// When something was last heard.
+    pub(crate) fn last_heard(&self) -> Timestamp {
+        self.lock().heard
+    }
+
+    /// The next message for a stream, when there is something to say and the stream is still the session's.
+    pub(crate) fn next(&self, generation: u64) -> Option<ConnectResponse> {
+        let mut state = self.lock();
+        let current = state.generation == generation;
+        (current && state.outbox.has_work()).then(|| state.outbox.next())
+    }
+
+    /// A message that keeps the stream alive, and acknowledges; `None` when another stream took over.
+    pub(crate) fn heartbeat(&self, generation: u64) -> Option<ConnectResponse> {
+        let mut state = self.lock();
+        (state.generation == generation).then(|| state.outbox.next())
+    }
+
+    /// Waits until there may be something to say.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,431 @@
+//! The only place where errors become statuses: a code, a machine-readable reason and the standard details.
+//!
+//! Clients branch on code and reason, never on text.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::errors::{
+    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, SessionError, SubmitError,
+    Unavailable, WatchError,
+};
+
+/// The domain of our reasons.
+const DOMAIN: &str = "windlass";
+/// Details travel in a header, and common clients refuse headers above 8 KiB; base64 takes a third more.
+const MAX_DETAIL_BYTES: usize = 4_500;
+/// When a client may try again.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+/// When a client may try again if the disk is full.
+const RETRY_LATER: Duration = Duration::from_secs(30);
+
+/// What a status says beyond its text.
+struct Outline {
+    code: Code,
+    reason: &'static str,
+    metadata: Vec<(&'static str, String)>,
+    details: ErrorDetails,
+}
+
+impl Outline {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self {
+            code,
+            reason,
+            metadata: Vec::new(),
+            details: ErrorDetails::new(),
+        }
+    }
+
+    fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.details.set_retry_info(Some(after));
+        self
+    }
+
+    fn field(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
+        self.details.add_bad_request_violation(field, description);
+        self
+    }
+
+    fn fields(mut self, problems: &[FieldProblem]) -> Self {
+        let mut room = MAX_DETAIL_BYTES;
+        for (shown, problem) in problems.iter().enumerate() {
+            let description = format!("{} ({})", problem.message, problem.code);
+            let size = problem.path.len() + description.len() + 16;
+            if size > room && shown > 0 {
+                let rest = problems.len() - shown;
+                return self.field("", format!("and {rest} more; ValidatePipeline lists them all"));
+            }
+            room = room.saturating_sub(size);
+            self = self.field(&problem.path, description);
+        }
+        self
+    }
+
+    fn precondition(mut self, kind: &'static str, subject: impl Into<String>, text: impl Into<String>) -> Self {
+        self.details.add_precondition_failure_violation(kind, subject, text);
+        self
+    }
+
+    fn quota(mut self, subject: &'static str, text: impl Into<String>) -> Self {
+        self.details.add_quota_failure_violation(subject, text);
+        self
+    }
+
+    fn status(mut self, text: String) -> Status {
+        let metadata: HashMap<String, String> = self
+            .metadata
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        self.details.set_error_info(self.reason, DOMAIN, metadata);
+        Status::with_error_details(self.code, text, self.details)
+    }
+}
+
+macro_rules! statuses {
+    ($($error:ty => $outline:ident;)*) => {$(
+        impl From<$error> for Status {
+            fn from(error: $error) -> Self {
+                $outline(&error).status(error.to_string())
+            }
+        }
+    )*};
+}
+
+statuses! {
+    Unavailable => of_unavailable;
+    SubmitError => of_submit;
+    LookupError => of_lookup;
+    ChangeError => of_change;
+    ListError => of_list;
+    WatchError => of_watch;
+    SessionError => of_session;
+}
+
+fn of_unavailable(error: &Unavailable) -> Outline {
+    let reason = match error {
+        Unavailable::OutcomeUnknown => "OUTCOME_UNKNOWN",
+        Unavailable::Recovering => "RECOVERING",
+        Unavailable::ShuttingDown => "SHUTTING_DOWN",
+    };
+    Outline::new(Code::Unavailable, reason).retry(RETRY_SOON)
+}
+
+fn of_submit(error: &SubmitError) -> Outline {
+    match error {
+        SubmitError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_PIPELINE").fields(problems),
+        SubmitError::RequestIdReused {
+            run,
+            stored_hash,
+            offered_hash,
+        } => Outline::new(Code::AlreadyExists, "REQUEST_ID_REUSED")
+            .with("run", run.as_str())
+            .with("stored_hash", stored_hash)
+            .with("offered_hash", offered_hash),
+        SubmitError::NameTaken { name, namespace } => Outline::new(Code::AlreadyExists, "NAME_TAKEN")
+            .with("run", name.as_str())
+            .with("namespace", namespace.as_str()),
+        SubmitError::StoreFull => Outline::new(Code::ResourceExhausted, "STORE_FULL")
+            .retry(RETRY_LATER)
+            .quota("store", "free space is below the reserved mark"),
+        SubmitError::QueueFull => Outline::new(Code::ResourceExhausted, "QUEUE_FULL")
+            .retry(RETRY_SOON)
+            .quota("submissions", "the queue of submissions is full"),
+        SubmitError::Unavailable(error) => of_unavailable(error),
+    }
+}
+
+fn of_lookup(error: &LookupError) -> Outline {
+    match error {
+        LookupError::BadNamespace(_) => {
+            Outline::new(Code::InvalidArgument, "BAD_NAMESPACE").field("namespace", error.to_string())
+        }
+        LookupError::EmptyRun => Outline::new(Code::InvalidArgument, "EMPTY_RUN").field("run", error.to_string()),
+        LookupError::UnknownRun { namespace, run } => Outline::new(Code::NotFound, "RUN_NOT_FOUND")
+            .with("namespace", namespace.as_str())
+            .with("run", run),
+        LookupError::Ambiguous { candidates, .. } => {
+            Outline::new(Code::InvalidArgument, "AMBIGUOUS_RUN").with("candidates", candidates.join(","))
+        }
+        LookupError::UnknownStep { run, step } => Outline::new(Code::NotFound, "STEP_NOT_FOUND")
+            .with("run", run.as_str())
+            .with("step", step),
+        LookupError::HistoryGone { run } => Outline::new(Code::NotFound, "HISTORY_GONE").with("run", run.as_str()),
+        LookupError::StoreFailed => Outline::new(Code::Unavailable, "STORE_FAILED").retry(RETRY_SOON),
+    }
+}
+
+fn of_change(error: &ChangeError) -> Outline {
+    match error {
+        ChangeError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_REQUEST").fields(problems),
+        ChangeError::Lookup(error) => of_lookup(error),
+        ChangeError::RequestIdReused {
+            stored_hash,
+            offered_hash,
+        } => Outline::new(Code::AlreadyExists, "REQUEST_ID_REUSED")
+            .with("stored_hash", stored_hash)
+            .with("offered_hash", offered_hash),
+        ChangeError::RunEnded { run, state } => Outline::new(Code::FailedPrecondition, "RUN_ENDED")
+            .with("state", state)
+            .precondition("RUN_STATE", run.as_str(), error.to_string()),
+        ChangeError::RunNotEnded { run, state } => Outline::new(Code::FailedPrecondition, "RUN_NOT_ENDED")
+            .with("state", state)
+            .precondition("RUN_STATE", run.as_str(), error.to_string()),
+        ChangeError::NotLostContact { step, state } => Outline::new(Code::FailedPrecondition, "NOT_LOST_CONTACT")
+            .with("state", state)
+            .precondition("STEP_STATE", step, error.to_string()),
+        ChangeError::Unavailable(error) => of_unavailable(error),
+    }
+}
+
+fn of_list(error: &ListError) -> Outline {
+    match error {
+        ListError::Lookup(error) => of_lookup(error),
+        ListError::Filter(
+            error @ (FilterError::NotATerm { .. }
+            | FilterError::UnknownKey { .. }
+            | FilterError::UnknownState { .. }
+            | FilterError::BadPattern { .. }),
+        ) => Outline::new(Code::InvalidArgument, "BAD_FILTER").field("filter", error.to_string()),
+        ListError::PageToken(error @ (PageTokenError::Malformed | PageTokenError::OtherRequest)) => {
+            Outline::new(Code::InvalidArgument, "BAD_PAGE_TOKEN").field("pageToken", error.to_string())
+        }
+    }
+}
+
+fn of_watch(error: &WatchError) -> Outline {
+    match error {
+        WatchError::Lookup(error) => of_lookup(error),
+        WatchError::BadToken => {
+            Outline::new(Code::InvalidArgument, "BAD_RESUME_TOKEN").field("resumeToken", error.to_string())
+        }
+        WatchError::TokenTooOld => Outline::new(Code::OutOfRange, "TOKEN_TOO_OLD"),
+        WatchError::TooSlow { resume_token } => {
+            Outline::new(Code::ResourceExhausted, "WATCHER_TOO_SLOW").with("resume_token", resume_token)
+        }
+        WatchError::TooMany => Outline::new(Code::ResourceExhausted, "TOO_MANY_WATCHERS")
+            .retry(RETRY_LATER)
+            .quota("watchers", "the bound on watchers is reached"),
+    }
+}
+
+fn of_session(error: &SessionError) -> Outline {
+    match error {
+        SessionError::NoHello => Outline::new(Code::InvalidArgument, "NO_HELLO"),
+        SessionError::BadHello { field, fault } => {
+            Outline::new(Code::InvalidArgument, "BAD_HELLO").field(*field, fault)
+        }
+        SessionError::ProtocolMismatch { .. } => Outline::new(Code::FailedPrecondition, "PROTOCOL_MISMATCH"),
+        SessionError::AliasTaken { alias, known, .. } => Outline::new(Code::AlreadyExists, "CLUSTER_ALIAS_TAKEN")
+            .with("alias", alias)
+            .with("cluster_uid", known),
+        SessionError::BadMessage { .. } => Outline::new(Code::InvalidArgument, "BAD_MESSAGE"),
+        SessionError::Replaced => Outline::new(Code::Aborted, "REPLACED"),
+        SessionError::Unavailable(error) => of_unavailable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_ids::{Namespace, RunName};
+
+    use super::*;
+
+    fn line(status: Status) -> String {
+        let details = status.get_error_details();
+        let reason = details.error_info().expect("every status has a reason").reason.clone();
+        let mut parts = vec![format!("{:?} {reason}", status.code())];
+        parts.extend(details.retry_info().map(|_| "retry".to_owned()));
+        parts.extend(
+            details
+                .bad_request()
+                .map(|bad| format!("fields={}", bad.field_violations.len())),
+        );
+        parts.extend(details.precondition_failure().map(|_| "precondition".to_owned()));
+        parts.extend(details.quota_failure().map(|_| "quota".to_owned()));
+        parts.join(" ")
+    }
+
+    fn all() -> Vec<Status> {
+        let (run, namespace) = (RunName::from("churn-7k2m"), Namespace::from("ml"));
+        let (state, text) = ("RUNNING".to_owned(), "x".to_owned());
+        let problem = FieldProblem::new("steps[0].image", "MISSING", "an image is needed");
+        let lookup = || LookupError::EmptyRun;
+        vec![
+            Unavailable::OutcomeUnknown.into(),
+            Unavailable::Recovering.into(),
+            Unavailable::ShuttingDown.into(),
+            SubmitError::Invalid(vec![problem.clone()]).into(),
+            SubmitError::RequestIdReused {
+                run: run.clone(),
+                stored_hash: "a".to_owned(),
+                offered_hash: "b".to_owned(),
+            }
+            .into(),
+            SubmitError::NameTaken {
+                name: run.clone(),
+                namespace: namespace.clone(),
+            }
+            .into(),
+            SubmitError::StoreFull.into(),
+            SubmitError::QueueFull.into(),
+            SubmitError::Unavailable(Unavailable::OutcomeUnknown).into(),
+            LookupError::BadNamespace("A".to_owned()).into(),
+            LookupError::EmptyRun.into(),
+            LookupError::UnknownRun {
+                namespace,
+                run: text.clone(),
+            }
+            .into(),
+            LookupError::Ambiguous {
+                prefix: text.clone(),
+                candidates: vec![text.clone()],
+            }
+            .into(),
+            LookupError::UnknownStep {
+                run: run.clone(),
+                step: text.clone(),
+            }
+            .into(),
+            LookupError::HistoryGone { run: run.clone() }.into(),
+            LookupError::StoreFailed.into(),
+            ChangeError::Invalid(vec![problem]).into(),
+            ChangeError::Lookup(lookup()).into(),
+            ChangeError::RequestIdReused {
+                stored_hash: text.clone(),
+                offered_hash: text.clone(),
+            }
+            .into(),
+            ChangeError::RunEnded {
+                run: run.clone(),
+                state: state.clone(),
+            }
+            .into(),
+            ChangeError::RunNotEnded {
+                run,
+                state: state.clone(),
+            }
+            .into(),
+            ChangeError::NotLostContact {
+                step: text.clone(),
+                state,
+            }
+            .into(),
+            ChangeError::Unavailable(Unavailable::ShuttingDown).into(),
+            ListError::Lookup(lookup()).into(),
+            ListError::Filter(FilterError::NotATerm {
+                term: text.clone(),
+                known: "state",
+            })
+            .into(),
+            ListError::PageToken(PageTokenError::Malformed).into(),
+            WatchError::Lookup(lookup()).into(),
+            WatchError::BadToken.into(),
+            WatchError::TokenTooOld.into(),
+            WatchError::TooSlow {
+                resume_token: text.clone(),
+            }
+            .into(),
+            WatchError::TooMany.into(),
+            SessionError::NoHello.into(),
+            SessionError::BadHello {
+                field: "hello.incarnation",
+                fault: text.clone(),
+            }
+            .into(),
+            SessionError::ProtocolMismatch {
+                peer_min: 2,
+                peer_max: 3,
+                own_min: 1,
+                own_max: 1,
+            }
+            .into(),
+            SessionError::AliasTaken {
+                alias: text.clone(),
+                known: text.clone(),
+                offered: text.clone(),
+            }
+            .into(),
+            SessionError::BadMessage {
+                sequence: 7,
+                fault: text,
+            }
+            .into(),
+            SessionError::Replaced.into(),
+            SessionError::Unavailable(Unavailable::Recovering).into(),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_code_reason_and_details() {
+        let lines: Vec<String> = all().into_iter().map(line).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Unavailable OUTCOME_UNKNOWN retry
+        Unavailable RECOVERING retry
+        Unavailable SHUTTING_DOWN retry
+        InvalidArgument INVALID_PIPELINE fields=1
+        AlreadyExists REQUEST_ID_REUSED
+        AlreadyExists NAME_TAKEN
+        ResourceExhausted STORE_FULL retry quota
+        ResourceExhausted QUEUE_FULL retry quota
+        Unavailable OUTCOME_UNKNOWN retry
+        InvalidArgument BAD_NAMESPACE fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        NotFound RUN_NOT_FOUND
+        InvalidArgument AMBIGUOUS_RUN
+        NotFound STEP_NOT_FOUND
+        NotFound HISTORY_GONE
+        Unavailable STORE_FAILED retry
+        InvalidArgument INVALID_REQUEST fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        AlreadyExists REQUEST_ID_REUSED
+        FailedPrecondition RUN_ENDED precondition
+        FailedPrecondition RUN_NOT_ENDED precondition
+        FailedPrecondition NOT_LOST_CONTACT precondition
+        Unavailable SHUTTING_DOWN retry
+        InvalidArgument EMPTY_RUN fields=1
+        InvalidArgument BAD_FILTER fields=1
+        InvalidArgument BAD_PAGE_TOKEN fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        InvalidArgument BAD_RESUME_TOKEN fields=1
+        OutOfRange TOKEN_TOO_OLD
+        ResourceExhausted WATCHER_TOO_SLOW
+        ResourceExhausted TOO_MANY_WATCHERS retry quota
+        InvalidArgument NO_HELLO
+        InvalidArgument BAD_HELLO fields=1
+        FailedPrecondition PROTOCOL_MISMATCH
+        AlreadyExists CLUSTER_ALIAS_TAKEN
+        InvalidArgument BAD_MESSAGE
+        Aborted REPLACED
+        Unavailable RECOVERING retry
+        ");
+    }
+
+    #[test]
+    fn i11_details_stay_below_what_clients_accept_in_headers() {
+        let problems = (0..5_000)
+            .map(|index| {
+                FieldProblem::new(
+                    format!("pipeline.steps[{index}].image"),
+                    "MISSING",
+                    "an image is needed",
+                )
+            })
+            .collect();
+        let status = Status::from(SubmitError::Invalid(problems));
+        assert!(status.details().len() < 6_000, "{}", status.details().len());
+        assert!(status.message().len() < 1_500);
+        let fields = status.get_details_bad_request().expect("fields").field_violations;
+        let last = fields.last().expect("some");
+        assert!(last.description.starts_with("and 49"), "{}", last.description);
+    }
+}

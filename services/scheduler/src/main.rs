@@ -1,0 +1,35 @@
+//! The scheduler service as a process.
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use windlass_scheduler::{Config, server};
+use windlass_service::stop_signal;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    windlass_telemetry::init("scheduler", &config.telemetry)?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    tracing::info!(addr = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "scheduler started");
+
+    let shutdown = CancellationToken::new();
+    let grace = config.shutdown_grace;
+    let mut serving = tokio::spawn(server::run(config, listener, shutdown.clone()));
+    tokio::select! {
+        finished = &mut serving => return finished?,
+        signal = stop_signal() => tracing::info!(signal, "shutdown began"),
+    }
+    shutdown.cancel();
+    tokio::select! {
+        finished = &mut serving => finished?,
+        () = tokio::time::sleep(grace) => {
+            tracing::warn!(?grace, "shutdown cut short");
+            Ok(())
+        }
+        signal = stop_signal() => anyhow::bail!("{signal} during shutdown"),
+    }
+}

@@ -1,0 +1,24 @@
+//! Names of the metrics.
+
+/// Commits that failed, each followed by a recovery.
+pub(crate) const COMMIT_FAILURES: &str = "windlass_scheduler_commit_failures_total";
+/// Commands that were applied in one batch.
+pub(crate) const BATCH_COMMANDS: &str = "windlass_scheduler_batch_commands";
+/// Commands that wait for the driver, by lane.
+pub(crate) const WAITING_COMMANDS: &str = "windlass_scheduler_waiting_commands";
+/// Batches that are being committed.
+pub(crate) const HELD_BATCHES: &str = "windlass_scheduler_held_batches";
+/// Executors with an open stream.
+pub(crate) const EXECUTORS: &str = "windlass_scheduler_executors";
+/// Log relays with an open stream.
+pub(crate) const RELAYS: &str = "windlass_scheduler_relays";
+/// Attempts whose pods wait to be released.
+pub(crate) const LOG_SOURCES: &str = "windlass_scheduler_log_sources";
+/// Pods that were released without a sealed log.
+pub(crate) const UNSEALED_RELEASES: &str = "windlass_scheduler_unsealed_releases_total";
+/// Watchers of runs.
+pub(crate) const WATCHERS: &str = "windlass_scheduler_watchers";
+/// Watchers that were sent away because they were too slow.
+pub(crate) const SLOW_WATCHERS: &str = "windlass_scheduler_slow_watchers_total";
+/// Submissions that were refused, by reason.
+pub(crate) const REFUSED_SUBMISSIONS: &str = "windlass_scheduler_refused_submissions_total";

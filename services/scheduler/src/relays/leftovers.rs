@@ -1,0 +1,60 @@
+//! Runs that ended in an earlier life of the scheduler: their owner objects may still be there.
+
+use std::sync::Arc;
+
+use windlass_ids::{AttemptId, ClusterUid, Namespace, RunId, StepIndex};
+use windlass_scheduling::RunState;
+
+use super::Relays;
+use crate::shared::Shared;
+use crate::store::{MAX_PAGE, RunFilter};
+
+impl Relays {
+    /// Once after a start, when all pods of a cluster were listed: the newest ended runs without a pod are finished again, which is
+    /// harmless for those that were. Older ones were finished by an earlier start.
+    pub(super) fn finish_leftovers(&self, shared: &Arc<Shared>) {
+        for cluster in shared.executors.listed_clusters() {
+            let mut state = self.lock();
+            let settled = state.looking_up == 0 && state.unexplained.is_empty();
+            let new = settled && state.looked_over.insert(cluster.clone());
+            drop(state);
+            if new {
+                let shared = Arc::clone(shared);
+                tokio::spawn(async move { shared.relays.finish_ended(&cluster, &shared).await });
+            }
+        }
+    }
+
+    async fn finish_ended(&self, cluster: &ClusterUid, shared: &Shared) {
+        let filter = RunFilter {
+            states: vec![RunState::Succeeded, RunState::Failed, RunState::Cancelled],
+            ..RunFilter::default()
+        };
+        let Ok(store) = shared.store() else {
+            return;
+        };
+        match store.list_runs(&filter, None, MAX_PAGE).await {
+            Ok(page) => {
+                for header in page.runs {
+                    self.finish_again(cluster, header.id, &header.namespace, shared);
+                }
+            }
+            Err(error) => tracing::error!(%error, "store could not be read"),
+        }
+    }
+
+    fn finish_again(&self, cluster: &ClusterUid, run: RunId, namespace: &Namespace, shared: &Shared) {
+        let attempts = |index| AttemptId {
+            run,
+            step: StepIndex(index),
+            number: index,
+        };
+        let of_run = attempts(0)..=attempts(u32::MAX);
+        let state = self.lock();
+        let waits =
+            state.sources.range(of_run.clone()).next().is_some() || state.unexplained.range(of_run).next().is_some();
+        if !waits {
+            shared.executors.finish(cluster, run, namespace);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The service: store, driver and gRPC, from a listener to a stop signal.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use windlass_ids::InstallationId;
+use windlass_pipeline::{Fragment, WorkspaceDefault};
+use windlass_scheduling::Config as CoreConfig;
+use windlass_service::{Clock, ServeSettings, Tokens, serve};
+
+use crate::config::Config;
+use crate::driver::{self, Driver, Limits};
+use crate::grpc;
+use crate::history::{Bound, History};
+use crate::relays::Relays;
+use crate::shared::{Shared, Timing};
+use crate::store::Store;
+use crate::store::sqlite::{SqliteOptions, SqliteStore};
+
+pub use crate::driver::OpenStore;
+
+/// Runs the scheduler on a bound listener until `shutdown`, or until its store is lost for good.
+///
+/// # Errors
+/// One clear line for a person: settings that cannot be used, a store that cannot be opened or is lost.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let open = opener(&config);
+    run_on(config, open, listener, shutdown).await
+}
+
+/// As [`run`], on a store that `open` opens: at the start, and again after a commit has failed.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    config: Config,
+    open: OpenStore,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let tokens = match &config.token_file {
+        Some(path) => Some(Tokens::from_file(path)?),
+        None => None,
+    };
+    let workspace = workspace(&config)?;
+    let (inbox, outlet) = driver::inbox(Limits::default());
+    let shared = Arc::new(Shared::new(
+        Clock::system(),
+        inbox,
+        timing(&config),
+        Relays::new(config.seal_deadline),
+        History::new(Bound::default()),
+    ));
+    let driver = Driver {
+        shared: Arc::clone(&shared),
+        outlet,
+        limits: Limits::default(),
+        core: CoreConfig {
+            lease: config.lease,
+            namespace_limit: config.namespace_limit,
+            ..CoreConfig::default()
+        },
+        open,
+    };
+    let recovered = driver::recover(&driver.open, &driver.core, &shared).await?;
+    // The driver ends after the requests that wait for it.
+    let drained = CancellationToken::new();
+    let mut driving = tokio::spawn(driver.run(recovered, drained.clone()));
+    let settings = ServeSettings {
+        services: grpc::SERVICES.to_vec(),
+        descriptors: windlass_api::DESCRIPTORS,
+        tokens,
+        insecure: config.insecure,
+    };
+    let routes = grpc::routes(Arc::clone(&shared), workspace, shutdown.clone());
+    let serving = serve(routes, settings, listener, shutdown.clone());
+    tokio::select! {
+        served = serving => {
+            drained.cancel();
+            driving.await.context("the driver broke down")?.context("the store failed during shutdown")?;
+            served.map_err(Into::into)
+        }
+        driven = &mut driving => {
+            shutdown.cancel();
+            driven.context("the driver broke down")?.context("the store is lost")
+        }
+    }
+}
+
+fn timing(config: &Config) -> Timing {
+    Timing {
+        lease: config.lease,
+        heartbeat: config.lease / 5,
+        keep_alive: std::time::Duration::from_secs(15),
+    }
+}
+
+fn workspace(config: &Config) -> anyhow::Result<Option<WorkspaceDefault>> {
+    let Some(volume) = &config.workspace_volume else {
+        return Ok(None);
+    };
+    let volume = serde_json::from_str(volume).context("--workspace-volume is not JSON")?;
+    Ok(Some(WorkspaceDefault::Volume(Fragment::new(volume))))
+}
+
+/// Opens the store that the settings name.
+pub fn opener(config: &Config) -> OpenStore {
+    let options = SqliteOptions {
+        reserve_bytes: config.reserve_bytes,
+        max_bytes: config.max_store_bytes,
+        ..SqliteOptions::new(
+            &config.data_dir,
+            InstallationId::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+        )
+    };
+    Arc::new(move || Ok(Arc::new(SqliteStore::open(options.clone())?) as Arc<dyn Store>))
+}

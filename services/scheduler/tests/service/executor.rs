@@ -1,0 +1,389 @@
+//! An executor that plays a script over the real protocol: it acknowledges, keeps pods in memory and lists them when asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use windlass_api::dispatch::v1 as wire;
+use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
+use windlass_api::dispatch::v1::{connect_request, connect_response};
+use windlass_api::run::v1::FailureClass;
+use windlass_service::AuthenticatedChannel;
+
+use crate::support::Scheduler;
+
+/// What becomes of a launched pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Play {
+    /// It runs and succeeds.
+    Succeed,
+    /// It runs and fails with an exit code.
+    Fail(i32),
+    /// It runs until it is stopped.
+    Hold,
+    /// It gets no node.
+    Unschedulable,
+    /// Its node does not answer.
+    Unreachable,
+    /// Nothing is heard of it.
+    Silent,
+}
+
+/// Decides on the play of a step's attempt.
+pub(crate) type Script = Arc<dyn Fn(&str, u32) -> Play + Send + Sync>;
+
+/// Identity of an attempt, for maps.
+pub(crate) type Key = (Vec<u8>, u32, u32);
+
+/// What the executor was told and has.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) welcomes: Vec<wire::SchedulerWelcome>,
+    pub(crate) contexts: usize,
+    pub(crate) templates: usize,
+    pub(crate) launches: Vec<(Key, String, u64)>,
+    pub(crate) stops: Vec<Key>,
+    pub(crate) probes: Vec<Key>,
+    pub(crate) releases: Vec<wire::Release>,
+    pub(crate) finished: Vec<Vec<u8>>,
+    pub(crate) relays: Vec<wire::Relay>,
+    pub(crate) shards: Vec<u8>,
+    pub(crate) inventories: usize,
+    /// The last numbered message of the scheduler.
+    pub(crate) last: u64,
+    /// The last of ours that is committed.
+    pub(crate) acknowledged: u64,
+    /// The last of ours.
+    pub(crate) sent: u64,
+    /// Pods that were not released.
+    pub(crate) pods: BTreeMap<Key, wire::Observation>,
+    /// Whether nothing is answered.
+    pub(crate) muted: bool,
+    /// Launch messages in the order of the frames.
+    pub(crate) launch_frames: usize,
+}
+
+/// Who an executor is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) incarnation: String,
+    pub(crate) cluster_uid: String,
+    pub(crate) alias: String,
+    pub(crate) credit: u32,
+}
+
+impl Identity {
+    pub(crate) fn new(number: u8) -> Self {
+        Self {
+            incarnation: format!("00000000-0000-4000-8000-0000000000{number:02x}"),
+            cluster_uid: "cluster-uid".to_owned(),
+            alias: "prod".to_owned(),
+            credit: 1_000,
+        }
+    }
+}
+
+/// See the module. The pods outlive streams, as in a cluster.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    pub(crate) identity: Identity,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    script: Script,
+    /// Where messages of the open stream go in.
+    outgoing: Arc<Mutex<Option<mpsc::Sender<wire::ConnectRequest>>>>,
+}
+
+impl Executor {
+    pub(crate) fn new(identity: Identity, script: impl Fn(&str, u32) -> Play + Send + Sync + 'static) -> Self {
+        Self {
+            identity,
+            seen: Arc::default(),
+            outgoing: Arc::default(),
+            script: Arc::new(script),
+        }
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hello(&self) -> wire::ExecutorHello {
+        let (epoch, last) = {
+            let seen = self.seen();
+            (seen.welcomes.last().map_or(0, |welcome| welcome.epoch), seen.last)
+        };
+        wire::ExecutorHello {
+            incarnation: self.identity.incarnation.clone(),
+            name: "exec-1".to_owned(),
+            protocol_min: 1,
+            protocol_max: 1,
+            cluster_uid: self.identity.cluster_uid.clone(),
+            cluster_alias: self.identity.alias.clone(),
+            credit: self.identity.credit,
+            resume_epoch: epoch,
+            resume_sequence: last,
+            ..wire::ExecutorHello::default()
+        }
+    }
+
+    /// Plays in a task of its own.
+    pub(crate) fn spawn(&self, scheduler: &Scheduler) -> JoinHandle<Result<(), tonic::Status>> {
+        let (executor, channel) = (self.clone(), scheduler.channel());
+        tokio::spawn(async move { executor.run(channel).await })
+    }
+
+    /// Opens a stream and plays until it ends; the status with which it ended.
+    pub(crate) async fn run(&self, channel: AuthenticatedChannel) -> Result<(), tonic::Status> {
+        let mut client = DispatchServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
+        let (outgoing, receiver) = mpsc::channel(64);
+        let hello = wire::ConnectRequest {
+            message: Some(connect_request::Message::Hello(self.hello())),
+            ..wire::ConnectRequest::default()
+        };
+        outgoing.send(hello).await.expect("the receiver is here");
+        *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner) = Some(outgoing.clone());
+        let mut incoming = client.connect(ReceiverStream::new(receiver)).await?.into_inner();
+        while let Some(message) = incoming.message().await? {
+            if self.seen().muted {
+                continue;
+            }
+            for reply in self.play(message) {
+                if outgoing.send(reply).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on nothing is answered, heartbeats included.
+    pub(crate) fn mute(&self) {
+        self.seen().muted = true;
+    }
+
+    /// Answers again.
+    pub(crate) fn unmute(&self) {
+        self.seen().muted = false;
+    }
+
+    /// Lets a pod that runs end well.
+    pub(crate) async fn finish(&self, pod: &Key) {
+        let message = {
+            let mut seen = self.seen();
+            let running = seen.pods.get(pod).expect("the pod is there");
+            let ended = success(running.attempt.as_ref().expect("an attempt"), running.grant);
+            seen.pods.insert(pod.clone(), ended.clone());
+            let observations = vec![ended];
+            numbered(
+                &mut seen,
+                connect_request::Message::Observations(wire::Observations { observations }),
+            )
+        };
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        outgoing.expect("a stream").send(message).await.expect("an open stream");
+    }
+
+    fn play(&self, message: wire::ConnectResponse) -> Vec<wire::ConnectRequest> {
+        use connect_response::Message;
+        let mut seen = self.seen();
+        seen.acknowledged = seen.acknowledged.max(message.acknowledged);
+        if message.sequence > 0 {
+            seen.last = message.sequence;
+        }
+        let mut observations = Vec::new();
+        let mut replies = Vec::new();
+        match message.message.expect("a message") {
+            Message::Welcome(welcome) => {
+                if !welcome.resumed {
+                    seen.last = 0;
+                }
+                seen.welcomes.push(welcome);
+                let visible = wire::ClusterSight {
+                    visible: true,
+                    ..wire::ClusterSight::default()
+                };
+                replies.push(connect_request::Message::Sight(visible));
+            }
+            Message::Lease(lease) => seen.shards = lease.shards,
+            Message::Run(_) => seen.contexts += 1,
+            Message::Template(_) => seen.templates += 1,
+            Message::Launches(launches) => {
+                seen.launch_frames += 1;
+                for launch in launches.launches {
+                    let attempt = launch.attempt.clone().expect("an attempt");
+                    seen.launches
+                        .push((key(&attempt), launch.step_name.clone(), launch.grant));
+                    let play = (self.script)(&launch.step_name, attempt.attempt);
+                    observations.extend(script(play, &attempt, launch.grant));
+                }
+            }
+            Message::Stops(stops) => {
+                for stop in stops.stops {
+                    let attempt = stop.attempt.expect("an attempt");
+                    seen.stops.push(key(&attempt));
+                    observations.push(stopped(&attempt, stop.grant, seen.pods.contains_key(&key(&attempt))));
+                }
+            }
+            Message::Probes(probes) => {
+                for probe in probes.probes {
+                    let attempt = probe.attempt.expect("an attempt");
+                    seen.probes.push(key(&attempt));
+                    let known = seen.pods.get(&key(&attempt)).cloned();
+                    observations.push(known.unwrap_or_else(|| absent(&attempt, probe.grant)));
+                }
+            }
+            Message::Releases(releases) => {
+                for release in releases.releases {
+                    seen.pods.remove(&key(release.attempt.as_ref().expect("an attempt")));
+                    seen.releases.push(release);
+                }
+            }
+            Message::RunsFinished(finished) => seen.finished.extend(finished.runs.into_iter().map(|run| run.run_id)),
+            Message::Relays(relays) => seen.relays = relays.relays,
+            Message::Heartbeat(_) => {}
+            Message::InventoryRequest(_) => {
+                seen.inventories += 1;
+                replies.push(connect_request::Message::Inventory(wire::Inventory {
+                    shards: seen.shards.clone(),
+                    resource_version: "1".to_owned(),
+                    reflects_sequence: seen.last,
+                    observations: seen.pods.values().cloned().collect(),
+                    in_flight: Vec::new(),
+                    last: true,
+                }));
+            }
+        }
+        for observation in &observations {
+            let pod = key(observation.attempt.as_ref().expect("an attempt"));
+            if observation.phase() != wire::AttemptPhase::Absent {
+                seen.pods.insert(pod, observation.clone());
+            }
+        }
+        if !observations.is_empty() {
+            replies.push(connect_request::Message::Observations(wire::Observations {
+                observations,
+            }));
+        }
+        let last = seen.last;
+        let mut out: Vec<_> = replies.into_iter().map(|reply| numbered(&mut seen, reply)).collect();
+        if out.is_empty() {
+            out.push(wire::ConnectRequest {
+                sequence: 0,
+                acknowledged: last,
+                message: Some(connect_request::Message::Heartbeat(wire::Heartbeat {})),
+            });
+        }
+        out
+    }
+}
+
+fn numbered(seen: &mut Seen, message: connect_request::Message) -> wire::ConnectRequest {
+    seen.sent += 1;
+    wire::ConnectRequest {
+        sequence: seen.sent,
+        acknowledged: seen.last,
+        message: Some(message),
+    }
+}
+
+pub(crate) fn key(attempt: &wire::AttemptKey) -> Key {
+    (attempt.run_id.to_vec(), attempt.step, attempt.attempt)
+}
+
+fn seen_as(attempt: &wire::AttemptKey, grant: u64, phase: wire::AttemptPhase) -> wire::Observation {
+    // A uid that is a function of the attempt.
+    let uid = format!("00000000-{:04x}-4000-8000-{:012x}", attempt.attempt, attempt.step);
+    wire::Observation {
+        attempt: Some(attempt.clone()),
+        grant,
+        pod_uid: uid,
+        pod_name: format!("pod-{}-{}", attempt.step, attempt.attempt),
+        phase: phase.into(),
+        containers: vec!["main".to_owned()],
+        ..wire::Observation::default()
+    }
+}
+
+fn time() -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp {
+        seconds: 1_700_000_000,
+        nanos: 0,
+    })
+}
+
+fn end(attempt: &wire::AttemptKey, grant: u64, end: wire::AttemptEnd) -> wire::Observation {
+    wire::Observation {
+        node: "node-1".to_owned(),
+        start_time: time(),
+        end: Some(wire::AttemptEnd {
+            end_time: time(),
+            proof_of_death: true,
+            ..end
+        }),
+        ..seen_as(attempt, grant, wire::AttemptPhase::Ended)
+    }
+}
+
+fn success(attempt: &wire::AttemptKey, grant: u64) -> wire::Observation {
+    let success = wire::AttemptEnd {
+        succeeded: true,
+        exit_code: Some(0),
+        ..wire::AttemptEnd::default()
+    };
+    end(attempt, grant, success)
+}
+
+fn stopped(attempt: &wire::AttemptKey, grant: u64, there: bool) -> wire::Observation {
+    if !there {
+        return absent(attempt, grant);
+    }
+    let killed = wire::AttemptEnd {
+        exit_code: Some(143),
+        failure_class: FailureClass::PodDeleted.into(),
+        ..wire::AttemptEnd::default()
+    };
+    end(attempt, grant, killed)
+}
+
+fn absent(attempt: &wire::AttemptKey, grant: u64) -> wire::Observation {
+    wire::Observation {
+        pod_uid: String::new(),
+        containers: Vec::new(),
+        ..seen_as(attempt, grant, wire::AttemptPhase::Absent)
+    }
+}
+
+fn script(play: Play, attempt: &wire::AttemptKey, grant: u64) -> Vec<wire::Observation> {
+    let phase = |phase| seen_as(attempt, grant, phase);
+    let running = wire::Observation {
+        node: "node-1".to_owned(),
+        start_time: time(),
+        ..phase(wire::AttemptPhase::Running)
+    };
+    let waiting = |phase, reason: &str, message: &str| wire::Observation {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        ..seen_as(attempt, grant, phase)
+    };
+    match play {
+        Play::Succeed => vec![success(attempt, grant)],
+        Play::Fail(code) => {
+            let failure = wire::AttemptEnd {
+                exit_code: Some(code),
+                failure_class: FailureClass::UserError.into(),
+                ..wire::AttemptEnd::default()
+            };
+            vec![running, end(attempt, grant, failure)]
+        }
+        Play::Hold => vec![phase(wire::AttemptPhase::Created), running],
+        Play::Unschedulable => vec![waiting(
+            wire::AttemptPhase::Created,
+            "Unschedulable",
+            "0/9 nodes have a free GPU",
+        )],
+        Play::Unreachable => vec![running, phase(wire::AttemptPhase::Unreachable)],
+        Play::Silent => Vec::new(),
+    }
+}

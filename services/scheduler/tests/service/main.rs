@@ -1,0 +1,14 @@
+//! The scheduler as clients, executors and log relays meet it: real ports, a real store, the real protocols.
+
+mod changes;
+mod executor;
+mod explaining;
+mod lists;
+mod one_step;
+mod relay;
+mod relays;
+mod restarts;
+mod sessions;
+mod submitting;
+mod support;
+mod watching;

@@ -1,0 +1,9 @@
+//! The embedded store through its trait: what was acknowledged is there, whatever happens.
+
+mod commits;
+mod faults;
+mod kills;
+mod reads;
+mod replay;
+mod script;
+mod support;

@@ -1,0 +1,139 @@
+//! Names of pods and owner objects: a readable prefix and a hash of the exact identity.
+//!
+//! Valid and length-safe for every input, and as injective as 80 bits of SHA-256 (behaviours N1 to N5, E26 to E28). They fit a DNS
+//! label, since kubelets cut host names there.
+
+use sha2::{Digest, Sha256};
+use windlass_ids::{AttemptId, RunId};
+
+/// Longest name that is made, a DNS label.
+pub const MAX_NAME: usize = 63;
+/// Characters of the hash.
+pub(crate) const HASH: usize = 16;
+/// Longest part that comes from the run's name.
+const MAX_RUN_PART: usize = 22;
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Name of the pod of an attempt.
+pub fn pod_name(run_name: &str, step_name: &str, attempt: AttemptId) -> String {
+    let mut hash = Sha256::new_with_prefix(b"windlass pod\0");
+    hash.update(attempt.run.as_bytes());
+    hash.update(attempt.step.0.to_le_bytes());
+    hash.update(attempt.number.to_le_bytes());
+    let number = attempt.number.to_string();
+    let run = readable(run_name, MAX_RUN_PART);
+    let room = MAX_NAME - HASH - run.len() - number.len() - 3;
+    join(&[&run, &readable(step_name, room), &number, &base32(&hash.finalize())])
+}
+
+/// Name of the object that owns the pods of a run in a namespace.
+pub fn owner_name(run_name: &str, run: RunId) -> String {
+    let mut hash = Sha256::new_with_prefix(b"windlass owner\0");
+    hash.update(run.as_bytes());
+    join(&[&readable(run_name, MAX_NAME - HASH - 1), &base32(&hash.finalize())])
+}
+
+fn join(parts: &[&str]) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    parts.join("-")
+}
+
+/// The first 80 bits in 16 characters that are valid everywhere and hard to confuse.
+pub(crate) fn base32(digest: &[u8]) -> String {
+    let bits = digest
+        .iter()
+        .take(10)
+        .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..HASH)
+        .rev()
+        .map(|position| char::from(ALPHABET[(bits >> (5 * position) & 31) as usize]))
+        .collect()
+}
+
+/// Whether `text` could be what [`base32`] makes.
+pub(crate) fn is_base32(text: &str) -> bool {
+    text.len() == HASH && text.bytes().all(|byte| ALPHABET.contains(&byte))
+}
+
+/// Lower-case letters, digits and single dashes, none at an end, at most `limit` of them; may be empty.
+fn readable(text: &str, limit: usize) -> String {
+    let mut readable = String::with_capacity(limit);
+    for character in text.chars() {
+        let character = character.to_ascii_lowercase();
+        let keep = character.is_ascii_lowercase() || character.is_ascii_digit();
+        if readable.len() >= limit {
+            break;
+        }
+        if keep {
+            readable.push(character);
+        } else if !readable.is_empty() && !readable.ends_with('-') {
+            readable.push('-');
+        }
+    }
+    readable.truncate(readable.trim_end_matches('-').len());
+    readable
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use windlass_ids::StepIndex;
+
+    use super::*;
+
+    fn attempt(run: [u8; 16], step: u32, number: u32) -> AttemptId {
+        AttemptId {
+            run: RunId::from_bytes(run),
+            step: StepIndex(step),
+            number,
+        }
+    }
+
+    fn assert_dns_label(name: &str) {
+        assert!(!name.is_empty() && name.len() <= MAX_NAME, "{name:?}");
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'),
+            "{name:?}"
+        );
+        assert!(!name.starts_with('-') && !name.ends_with('-'), "{name:?}");
+    }
+
+    #[test]
+    fn a_name_reads_well_and_never_changes() {
+        let name = pod_name("churn-7k2m", "train.2", attempt([7; 16], 3, 2));
+        assert!(name.starts_with("churn-7k2m-train-2-2-"), "{name}");
+        // Live pods carry these names: a change would let a second pod of an attempt exist.
+        assert_eq!(name, "churn-7k2m-train-2-2-8tw5z1tjcwfsmts2");
+        assert_eq!(
+            owner_name("churn-7k2m", RunId::from_bytes([7; 16])),
+            "churn-7k2m-cqrv4n2z5b5thjjt"
+        );
+    }
+
+    #[test]
+    fn steps_whose_readable_names_are_equal_get_different_pods() {
+        // behaviours E27: these three collided.
+        let names: Vec<String> = ["train_model", "train__Model", "train-model"]
+            .iter()
+            .zip(0..)
+            .map(|(step, index)| pod_name("r", step, attempt([1; 16], index, 1)))
+            .collect();
+        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
+    }
+
+    proptest! {
+        #[test]
+        fn i2_names_are_valid_and_follow_the_identity_alone(
+            run_name in ".{0,90}", step_name in ".{0,90}", run in any::<[u8; 16]>(),
+            first in any::<(u32, u32)>(), second in any::<(u32, u32)>(),
+        ) {
+            let one = pod_name(&run_name, &step_name, attempt(run, first.0, first.1));
+            assert_dns_label(&one);
+            assert_dns_label(&owner_name(&run_name, RunId::from_bytes(run)));
+            let other = pod_name(&run_name, &step_name, attempt(run, second.0, second.1));
+            prop_assert_eq!(one == other, first == second);
+            prop_assert_eq!(&one, &pod_name(&run_name, &step_name, attempt(run, first.0, first.1)));
+        }
+    }
+}

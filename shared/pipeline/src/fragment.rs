@@ -1,0 +1,90 @@
+//! Fragments of Kubernetes objects inside a pipeline.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Number, Value};
+
+/// A part of a Kubernetes object, such as an affinity, in normal form: keys sorted, nulls dropped, integral numbers as integers.
+///
+/// The normal form makes a file and an API message equal: a `google.protobuf.Struct` turns `420` into `420.0` and forgets the order
+/// of keys. Whether it fits its Kubernetes type is checked when the pipeline is resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Fragment(Value);
+
+impl Fragment {
+    /// Brings `value` into normal form.
+    pub fn new(value: Value) -> Self {
+        Self(normalise(value))
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The value.
+    pub fn into_value(self) -> Value {
+        self.0
+    }
+
+    pub(crate) fn value_mut(&mut self) -> &mut Value {
+        &mut self.0
+    }
+
+    /// The text at `key` of an object.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.as_str()
+    }
+}
+
+impl From<Value> for Fragment {
+    fn from(value: Value) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fragment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::new)
+    }
+}
+
+fn normalise(value: Value) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
+        Value::Number(number) => Value::Number(integral(number)),
+        Value::Array(items) => items.into_iter().map(normalise).collect(),
+        Value::Object(entries) => {
+            let mut entries: Vec<_> = entries.into_iter().filter(|(_, value)| !value.is_null()).collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            let entries = entries.into_iter().map(|(key, value)| (key, normalise(value)));
+            Value::Object(entries.collect::<Map<_, _>>())
+        }
+    }
+}
+
+/// A floating-point number without a fraction as an integer, when it fits exactly.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+pub(crate) fn integral(number: Number) -> Number {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => Number::from(float as i64),
+        _ => number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_fragment_from_a_struct_equals_the_one_from_a_file() {
+        let from_api = Fragment::new(json!({"items": [{"mode": 420.0, "key": "a"}], "x": null}));
+        let from_file = Fragment::new(json!({"items": [{"key": "a", "mode": 420}]}));
+        assert_eq!(from_api, from_file);
+        assert_eq!(from_api.value()["items"][0]["mode"].as_i64(), Some(420));
+        assert_eq!(Fragment::new(json!(0.5)).value().as_f64(), Some(0.5));
+    }
+}

@@ -1,0 +1,184 @@
+//! Fragments of Kubernetes objects are read into their types of k8s-openapi, with every unknown field found.
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, EnvFromSource, PodSecurityContext, PodSpec, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::Fragment;
+use crate::model::PodSettings;
+use crate::path::Path;
+use crate::strict::Reader;
+use crate::violation::{Code, Violations};
+
+/// Fields of a pod spec that Windlass itself decides, each with what to use instead.
+const OVERLAY_REFUSED: [(&str, &str); 4] = [
+    ("restartPolicy", "retries are set with `retries`"),
+    ("terminationGracePeriodSeconds", "use `terminationGrace`"),
+    ("activeDeadlineSeconds", "use `timeout`"),
+    ("ephemeralContainers", "they cannot be part of a new pod"),
+];
+
+/// Checks every fragment of `pod`.
+pub(crate) fn check_fragments(pod: &PodSettings, path: &Path<'_>, violations: &mut Violations) {
+    let reader = Reader::default();
+    one::<Affinity>(&reader, pod.affinity.as_ref(), &path.field("affinity"));
+    one::<SecurityContext>(&reader, pod.security_context.as_ref(), &path.field("securityContext"));
+    one::<PodSecurityContext>(
+        &reader,
+        pod.pod_security_context.as_ref(),
+        &path.field("podSecurityContext"),
+    );
+    one::<PodSpec>(&reader, pod.overlay.as_ref(), &path.field("overlay"));
+    many::<Toleration>(&reader, &pod.tolerations, &path.field("tolerations"));
+    many::<Volume>(&reader, &pod.volumes, &path.field("volumes"));
+    many::<VolumeMount>(&reader, &pod.volume_mounts, &path.field("volumeMounts"));
+    many::<EnvFromSource>(&reader, &pod.env_from, &path.field("envFrom"));
+    many::<Container>(&reader, &pod.init_containers, &path.field("initContainers"));
+    many::<Container>(&reader, &pod.sidecars, &path.field("sidecars"));
+    violations.extend(reader.into_violations().into_vec());
+    overlay(pod, &path.field("overlay"), violations);
+}
+
+/// Checks a volume source, which is a volume without its name.
+pub(crate) fn check_volume_source(source: &Fragment, path: &Path<'_>, violations: &mut Violations) {
+    let reader = Reader::default();
+    one::<Volume>(&reader, Some(source), path);
+    let found = reader.into_violations();
+    let readable = found.is_empty();
+    violations.extend(found.into_vec());
+    let keys: Vec<&str> = source
+        .value()
+        .as_object()
+        .map_or_else(Vec::new, |map| map.keys().map(String::as_str).collect());
+    if keys.contains(&"name") {
+        violations.add(
+            path.field("name").to_string(),
+            Code::UnknownField,
+            "the volume's name is set by Windlass",
+        );
+    } else if readable && keys.len() != 1 {
+        let message = "exactly one volume source is wanted, such as persistentVolumeClaim: {claimName: data}";
+        violations.add(path.to_string(), Code::BadValue, message);
+    }
+}
+
+fn one<T: DeserializeOwned>(reader: &Reader, fragment: Option<&Fragment>, path: &Path<'_>) {
+    if let Some(fragment) = fragment {
+        reader.read::<T>(fragment.value(), path);
+    }
+}
+
+fn many<T: DeserializeOwned>(reader: &Reader, fragments: &[Fragment], path: &Path<'_>) {
+    for (index, fragment) in fragments.iter().enumerate() {
+        reader.read::<T>(fragment.value(), &path.index(index));
+    }
+}
+
+fn overlay(pod: &PodSettings, path: &Path<'_>, violations: &mut Violations) {
+    let Some(overlay) = &pod.overlay else {
+        return;
+    };
+    for (field, instead) in OVERLAY_REFUSED {
+        if overlay.value().get(field).is_some() {
+            let message = format!("Windlass sets {field} itself; {instead}");
+            violations.add(path.field(field).to_string(), Code::Reserved, message);
+        }
+    }
+}
+
+/// Writes numbers as texts where a quantity is meant, as the API server does.
+pub(crate) fn quantities_as_texts(pod: &mut PodSettings) {
+    let containers = pod.init_containers.iter_mut().chain(&mut pod.sidecars);
+    for container in containers {
+        in_container(container.value_mut());
+    }
+    if let Some(overlay) = &mut pod.overlay {
+        for key in ["containers", "initContainers"] {
+            let containers = overlay.value_mut().get_mut(key).and_then(Value::as_array_mut);
+            containers.into_iter().flatten().for_each(in_container);
+        }
+        for key in ["resources", "overhead"] {
+            amounts(overlay.value_mut().get_mut(key));
+        }
+    }
+    for volume in &mut pod.volumes {
+        let limit = volume
+            .value_mut()
+            .get_mut("emptyDir")
+            .and_then(|volume| volume.get_mut("sizeLimit"));
+        amounts(limit);
+    }
+}
+
+fn in_container(container: &mut Value) {
+    let resources = container.get_mut("resources");
+    let Some(resources) = resources else {
+        return;
+    };
+    for key in ["requests", "limits"] {
+        amounts(resources.get_mut(key));
+    }
+}
+
+fn amounts(value: Option<&mut Value>) {
+    match value {
+        Some(Value::Object(entries)) => entries.iter_mut().for_each(|(_, value)| amounts(Some(value))),
+        Some(value @ Value::Number(_)) => *value = json!(value.to_string()),
+        Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_)) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(pod: Value) -> String {
+        let pod: PodSettings = serde_json::from_value(pod).expect("pod settings");
+        let mut violations = Violations::default();
+        check_fragments(&pod, &Path::root().field("pod"), &mut violations);
+        let lines: Vec<String> = violations.into_vec().iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn i9_unknown_keys_are_found_at_any_depth_of_a_fragment() {
+        let pod = json!({
+            "volumes": [{"name": "a", "hostpath": {"path": "/"}}, {"name": "b", "emptyDir": {"sizelimit": "1Gi"}}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpression": []}]
+            }}},
+            "securityContext": {"runAsUser": "root", "runAsNonroot": true},
+            "sidecars": [{"name": "s", "image": "i", "resources": {"limits": {"memory": "1GB", "cpu": 1}}}],
+            "tolerations": ["all", {"tolerationSeconds": 3.0}],
+            "overlay": {"restartPolicy": "Always", "hostNetwork": "yes"},
+        });
+        insta::assert_snapshot!(problems(pod), @r#"
+        pod.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpression: unknown field, did you mean matchExpressions?
+        pod.securityContext.runAsNonroot: unknown field, did you mean runAsNonRoot?
+        pod.securityContext.runAsUser: expected a whole number, found the string "root"
+        pod.overlay.hostNetwork: expected true or false, found the string "yes"; yes, no, on and off are strings in YAML 1.2
+        pod.tolerations[0]: expected a map, found the string "all"
+        pod.volumes[0].hostpath: unknown field, did you mean hostPath?
+        pod.volumes[1].emptyDir.sizelimit: unknown field, did you mean sizeLimit?
+        pod.sidecars[0].resources.limits.memory: `1GB` is no quantity; write Gi or G
+        pod.overlay.restartPolicy: Windlass sets restartPolicy itself; retries are set with `retries`
+        "#);
+    }
+
+    #[test]
+    fn numbers_become_quantities() {
+        let mut pod: PodSettings = serde_json::from_value(json!({
+            "sidecars": [{"resources": {"limits": {"cpu": 1, "memory": "1Gi"}}}],
+            "volumes": [{"emptyDir": {"sizeLimit": 1024}}],
+        }))
+        .expect("pod settings");
+        quantities_as_texts(&mut pod);
+        assert_eq!(
+            pod.sidecars[0].value()["resources"]["limits"],
+            json!({"cpu": "1", "memory": "1Gi"})
+        );
+        assert_eq!(pod.volumes[0].value()["emptyDir"]["sizeLimit"], json!("1024"));
+    }
+}

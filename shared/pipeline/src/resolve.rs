@@ -1,0 +1,108 @@
+//! From what a user wrote to what a run executes: every problem is found in one go.
+
+mod graph;
+mod header;
+mod parameters;
+mod templates;
+
+use std::collections::BTreeMap;
+
+pub use parameters::parse_parameters;
+pub(crate) use templates::inherited_by;
+
+use crate::resolved::SourceStep;
+use crate::violation::{Violation, Violations};
+use crate::{Fragment, Pipeline, ResolvedPipeline, Scalar};
+
+/// Values of parameters, by name.
+pub type ParameterValues = BTreeMap<String, Scalar>;
+
+/// What the server allows and provides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Environment {
+    /// Limits of one submission.
+    pub limits: Limits,
+    /// What `workspace: {}` means here.
+    pub workspace: WorkspaceDefault,
+}
+
+/// Limits of one submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most steps after expansion.
+    pub steps: u32,
+    /// Most dependencies after expansion.
+    pub edges: u64,
+    /// Most bytes of all files and scripts together.
+    pub file_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            steps: 1_000_000,
+            edges: 10_000_000,
+            file_bytes: 1 << 20,
+        }
+    }
+}
+
+/// What a workspace without a volume means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum WorkspaceDefault {
+    /// Nothing: the pipeline must name a volume.
+    #[default]
+    Refused,
+    /// The run's folder on the local cluster.
+    RunFolder,
+    /// A Kubernetes volume source that the operator set.
+    Volume(Fragment),
+}
+
+/// Checks `pipeline` and makes it concrete: parameters get their values, defaults are merged, matrix steps expanded.
+///
+/// Merging is by presence: scalars replace, maps merge, lists with a merge key merge by it, other lists replace. `$(NAME)` is
+/// substituted when a step is made concrete; that every reference resolves is checked here.
+///
+/// # Errors
+/// Every problem that was found, with its path; at most [`MAX_VIOLATIONS`](crate::violation::MAX_VIOLATIONS) and their number.
+pub fn resolve(
+    pipeline: &Pipeline,
+    parameters: &ParameterValues,
+    environment: &Environment,
+) -> Result<ResolvedPipeline, Vec<Violation>> {
+    let mut violations = Violations::default();
+    let parameters = parameters::resolve(pipeline, parameters, &mut violations);
+    let variables: BTreeMap<String, String> = parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), value.to_string()))
+        .collect();
+    header::check(pipeline, &variables, environment, &mut violations);
+    let expanded = graph::expand(pipeline, &environment.limits, &mut violations);
+    let templates = templates::build(pipeline, &variables, &mut violations);
+    if !violations.is_empty() {
+        return Err(violations.into_vec());
+    }
+    let sources = expanded.into_iter().zip(&templates.of_step);
+    let sources = sources.map(|(source, template)| SourceStep {
+        template: *template,
+        ..source
+    });
+    Ok(ResolvedPipeline {
+        name: pipeline.name.clone(),
+        cluster: header::cluster(pipeline, &variables),
+        workspace: header::workspace(pipeline, &variables, environment),
+        parameters,
+        files: pipeline.files.clone(),
+        failure_mode: pipeline.failure_mode.unwrap_or_default(),
+        max_parallelism: pipeline.max_parallelism,
+        start_interval: pipeline.start_interval.filter(|interval| interval.0 > 0),
+        timeout: pipeline.timeout,
+        priority: pipeline.priority.unwrap_or_default(),
+        sources: sources.collect(),
+        templates: templates.distinct,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,370 @@
+//! What executors see of attempts, merged by rank: late and repeated facts change nothing.
+
+use windlass_ids::{AttemptId, Incarnation, PodUid, StepIndex};
+
+use crate::change::{AttemptEnd, ChangeKind, PhaseDetail};
+use crate::effect::Effect;
+use crate::event::Observation;
+use crate::rejection::Rejection;
+use crate::scheduler::{Scheduler, Turn};
+use crate::state::{AttemptPhase, FailureClass, StepState};
+
+impl Scheduler {
+    /// Takes one observation in.
+    ///
+    /// A fact about a pod whose uid is known is taken from any executor of the cluster. That there is no pod (`Refused`, `REJECTED`, `Absent`) is
+    /// believed only of the executor that holds the current grant.
+    pub(crate) fn observe(
+        &mut self,
+        turn: &mut Turn<'_>,
+        by: Incarnation,
+        observation: Observation,
+    ) -> Result<(), Rejection> {
+        check(&observation)?;
+        let id = observation.attempt;
+        let Some((slot, step)) = self.current(id) else {
+            self.explain_pod(turn, by, &observation);
+            return Ok(());
+        };
+        let Some(attempt) = self.attempt_at(slot, step) else {
+            return Ok(());
+        };
+        let here = self.executors.sessions.get(&by).map(|session| session.cluster);
+        if here != Some(attempt.cluster)
+            || attempt
+                .pod
+                .is_some_and(|known| observation.pod.is_some_and(|pod| pod != known))
+        {
+            unexplained(turn, by, &observation);
+            self.probe(turn, slot, step);
+            return Ok(());
+        }
+        let needs_grant = observation.pod.is_none();
+        if needs_grant && (observation.grant != attempt.grant || attempt.executor.incarnation != by) {
+            if observation.phase == AttemptPhase::Absent {
+                self.probe(turn, slot, step);
+            }
+            return Ok(());
+        }
+        match observation.phase {
+            AttemptPhase::Launched => {}
+            AttemptPhase::Absent => self.absent(turn, slot, step, observation.end),
+            AttemptPhase::Ended => self.ended(turn, slot, step, observation),
+            AttemptPhase::Unreachable => self.unreachable(turn, slot, step, observation),
+            _ => self.progress(turn, slot, step, observation),
+        }
+        Ok(())
+    }
+
+    /// Where the newest attempt of a step is, when this is it and it has not left.
+    pub(crate) fn current(&self, id: AttemptId) -> Option<(u32, StepIndex)> {
+        let slot = self.slot_of(id.run).ok()?;
+        let run = self.run_at(slot)?;
+        let known = id.step.as_usize() < run.step_count() && run.number(id.step) == id.number;
+        (known && run.attempt(id.step).is_some()).then_some((slot, id.step))
+    }
+
+    /// A pod of an attempt that has ended may go; one that nothing explains is the driver's to judge.
+    fn explain_pod(&self, turn: &mut Turn<'_>, by: Incarnation, observation: &Observation) {
+        let id = observation.attempt;
+        let Some(pod) = observation.pod.filter(|_| observation.phase != AttemptPhase::Absent) else {
+            return;
+        };
+        let run = self.slot_of(id.run).ok().and_then(|slot| self.run_at(slot));
+        let is_over = run
+            .is_some_and(|run| id.step.as_usize() < run.step_count() && (1..=run.number(id.step)).contains(&id.number));
+        let cluster = self
+            .executors
+            .sessions
+            .get(&by)
+            .and_then(|session| self.executors.cluster(session.cluster));
+        match cluster {
+            Some(cluster) if is_over => turn.effect(Effect::AttemptFinished {
+                attempt: id,
+                pod: Some(pod),
+                cluster: cluster.uid.clone(),
+                keep_until: Some(cluster.fence_until).filter(|until| *until > turn.now),
+            }),
+            _ => unexplained(turn, by, observation),
+        }
+    }
+
+    fn created(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, pod: Option<PodUid>) {
+        let Some(run) = self.run_at(slot) else { return };
+        let number = run.number(step);
+        if let Some(pod) = pod
+            && run.attempt(step).is_some_and(|attempt| attempt.pod.is_none())
+        {
+            self.emit(turn, slot, ChangeKind::AttemptCreated { step, number, pod });
+        }
+    }
+
+    /// The pod exists (or is refused for now) and has not ended.
+    fn progress(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, seen: Observation) {
+        let Some(run) = self.run_at(slot) else { return };
+        let number = run.number(step);
+        let Some(attempt) = run.attempt(step) else { return };
+        if attempt.has_ended() || seen.phase < attempt.phase && attempt.lost_since().is_none() && attempt.pod.is_some()
+        {
+            return;
+        }
+        let before = (attempt.phase, attempt.lost_since().is_some());
+        if attempt.lost_since().is_some() {
+            let state = if attempt.has_started() {
+                StepState::Running
+            } else {
+                StepState::Starting
+            };
+            self.emit(turn, slot, ChangeKind::ContactRegained { step, number, state });
+        }
+        self.created(turn, slot, step, seen.pod);
+        let Some(attempt) = self.attempt_at(slot, step) else {
+            return;
+        };
+        if seen.phase == AttemptPhase::Running {
+            if attempt.phase < AttemptPhase::Running {
+                let node = seen.node.filter(|node| attempt.node() != Some(&**node));
+                let started_at = seen.started_at.unwrap_or(turn.now);
+                self.emit(
+                    turn,
+                    slot,
+                    ChangeKind::AttemptRunning {
+                        step,
+                        number,
+                        started_at,
+                        node,
+                    },
+                );
+            }
+        } else if seen.phase >= attempt.phase {
+            let phase = seen.phase;
+            let detail = detail_of(seen);
+            if phase > attempt.phase || differs(attempt.detail.as_deref(), detail.as_deref()) {
+                self.emit(
+                    turn,
+                    slot,
+                    ChangeKind::AttemptProgressed {
+                        step,
+                        number,
+                        phase,
+                        detail,
+                    },
+                );
+            }
+        }
+        let after = self
+            .attempt_at(slot, step)
+            .map(|attempt| (attempt.phase, attempt.lost_since().is_some()));
+        if after != Some(before) {
+            self.arm_unless_stopping(turn, slot, step, before.1);
+        }
+    }
+
+    /// The clock of a stop is not started anew by progress.
+    fn arm_unless_stopping(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, was_lost: bool) {
+        let is_stopping = self
+            .attempt_at(slot, step)
+            .is_some_and(|attempt| attempt.stopping().is_some());
+        if was_lost || !is_stopping {
+            self.arm(turn.now, slot, step);
+        }
+    }
+
+    fn unreachable(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, seen: Observation) {
+        self.created(turn, slot, step, seen.pod);
+        let detail = detail_of(seen);
+        let is_live = self.run_at(slot).is_some_and(|run| run.state_of(step).is_live());
+        if is_live
+            && self
+                .attempt_at(slot, step)
+                .is_some_and(|attempt| attempt.lost_since().is_none())
+        {
+            self.lose_contact(turn, slot, step, detail);
+        }
+    }
+
+    /// Contact to the pod is lost: by an observation, or because a stop was not obeyed in time.
+    pub(crate) fn lose_contact(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: u32,
+        step: StepIndex,
+        detail: Option<Box<PhaseDetail>>,
+    ) {
+        let Some(number) = self.run_at(slot).map(|run| run.number(step)) else {
+            return;
+        };
+        self.emit(turn, slot, ChangeKind::ContactLost { step, number, detail });
+        self.arm(turn.now, slot, step);
+    }
+
+    fn ended(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, seen: Observation) {
+        let Some(end) = seen.end else { return };
+        if seen.pod.is_none() && self.is_fenced(turn, slot, step) {
+            return;
+        }
+        let Some(attempt) = self.attempt_at(slot, step) else {
+            return;
+        };
+        if attempt.has_ended() {
+            if end.proof_of_death && !attempt.is_proven_dead() {
+                self.prove_death(turn, slot, step, None);
+            }
+            return;
+        }
+        self.created(turn, slot, step, seen.pod);
+        self.end_attempt(turn, slot, step, end, seen.terminating);
+    }
+
+    /// A quorum read under the current grant found no pod.
+    ///
+    /// Our finalizer keeps a pod's object until its end is stored, so when one that existed is gone, somebody let it go by hand: that counts as proof of
+    /// death, unless the executor says otherwise in `end`.
+    fn absent(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, end: Option<AttemptEnd>) {
+        if self.is_fenced(turn, slot, step) {
+            return;
+        }
+        let Some(attempt) = self.attempt_at(slot, step) else {
+            return;
+        };
+        if end.as_ref().is_some_and(|end| !end.proof_of_death) {
+            if attempt.lost_since().is_none() {
+                self.lose_contact(turn, slot, step, None);
+            }
+        } else if attempt.has_ended() {
+            self.prove_death(turn, slot, step, None);
+        } else if attempt.pod.is_none() && attempt.stopping().is_none() {
+            let owner = self.owner_of(slot, step);
+            if let Some(session) = owner.and_then(|owner| self.executors.sessions.get_mut(&owner)) {
+                session.missing.insert((slot, step));
+            }
+        } else {
+            let end = end.unwrap_or_else(|| AttemptEnd::failure(FailureClass::PodDeleted, None, turn.now));
+            self.end_attempt(turn, slot, step, end, true);
+        }
+    }
+
+    /// Whether another executor may still create the pod; then it is looked for again later.
+    fn is_fenced(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex) -> bool {
+        let Some(attempt) = self.attempt_at_mut(slot, step) else {
+            return false;
+        };
+        let is_fenced = attempt.shared && attempt.fence_until().is_some_and(|until| until > turn.now);
+        if is_fenced {
+            attempt.trouble().recheck = true;
+            self.file(turn.now, slot, step);
+        }
+        is_fenced
+    }
+
+    pub(crate) fn recheck(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex) {
+        if let Some(attempt) = self.attempt_at_mut(slot, step) {
+            attempt.trouble().recheck = false;
+        }
+        self.probe(turn, slot, step);
+    }
+
+    /// Has the owner of the shard look for the pod, under a grant of its own.
+    pub(crate) fn probe(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex) {
+        let Some(to) = self.owner_of(slot, step) else { return };
+        if self
+            .attempt_at(slot, step)
+            .is_some_and(|attempt| attempt.executor.incarnation != to)
+        {
+            self.regrant(turn, slot, step, to);
+        }
+        let Some(attempt) = self.attempt_id(slot, step) else {
+            return;
+        };
+        let Some(state) = self.attempt_at(slot, step) else {
+            return;
+        };
+        turn.effect(Effect::Probe {
+            to,
+            attempt,
+            grant: state.grant,
+            pod: state.pod,
+        });
+    }
+
+    /// Gives an attempt to an executor under the next grant.
+    pub(crate) fn regrant(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, to: Incarnation) {
+        let Some(executor) = self.executors.sessions.get(&to).map(|session| session.identity.clone()) else {
+            return;
+        };
+        let Some(run) = self.run_at(slot) else { return };
+        let number = run.number(step);
+        let Some(attempt) = run.attempt(step) else { return };
+        let grant = attempt.grant + 1;
+        let moves = attempt.executor.incarnation != to;
+        let fence = self
+            .executors
+            .cluster(attempt.cluster)
+            .map(|cluster| cluster.fence_until);
+        self.emit(
+            turn,
+            slot,
+            ChangeKind::AttemptRegranted {
+                step,
+                number,
+                grant,
+                executor,
+            },
+        );
+        if let Some(attempt) = self.attempt_at_mut(slot, step)
+            && moves
+        {
+            attempt.order = 0;
+            attempt.trouble().fence_until = attempt.fence_until().max(fence);
+        }
+    }
+}
+
+fn check(observation: &Observation) -> Result<(), Rejection> {
+    let problem = match (observation.phase, &observation.end, observation.pod) {
+        (AttemptPhase::Ended, None, _) => "phase ENDED without an end",
+        (AttemptPhase::Ended | AttemptPhase::Absent, _, _) => return Ok(()),
+        (_, Some(_), _) => "an end without phase ENDED",
+        (AttemptPhase::Launched | AttemptPhase::Refused, ..) => return Ok(()),
+        (_, _, None) => "a pod without a uid",
+        _ => return Ok(()),
+    };
+    Err(Rejection::Malformed {
+        attempt: observation.attempt,
+        problem,
+    })
+}
+
+fn unexplained(turn: &mut Turn<'_>, by: Incarnation, observation: &Observation) {
+    if let Some(pod) = observation.pod.filter(|_| observation.phase != AttemptPhase::Absent) {
+        turn.effect(Effect::PodUnexplained {
+            by,
+            attempt: observation.attempt,
+            pod,
+            ended: observation.phase == AttemptPhase::Ended,
+        });
+    }
+}
+
+fn detail_of(seen: Observation) -> Option<Box<PhaseDetail>> {
+    if seen.node.is_none() && seen.reason.is_empty() && seen.message.is_empty() {
+        return None;
+    }
+    Some(Box::new(PhaseDetail {
+        node: seen.node,
+        reason: seen.reason,
+        message: seen.message,
+    }))
+}
+
+/// Whether a newer detail says something else; a node that is not repeated is no difference.
+fn differs(known: Option<&PhaseDetail>, new: Option<&PhaseDetail>) -> bool {
+    let texts = |detail: Option<&PhaseDetail>| {
+        detail.map_or((Box::default(), Box::default()), |detail| {
+            (detail.reason.clone(), detail.message.clone())
+        })
+    };
+    let node = new.and_then(|detail| detail.node.as_deref());
+    let known_node = known.and_then(|detail| detail.node.as_deref());
+    texts(known) != texts(new) || node.is_some() && node != known_node
+}

@@ -1,0 +1,15 @@
+//! What every service shares: serving with health, reflection and drain, bearer tokens, the clock, back-off, signals.
+
+mod auth;
+mod backoff;
+mod channel;
+mod clock;
+mod serve;
+mod signals;
+
+pub use auth::{AuthLayer, AuthService, Identity, Tokens, TokensError, USER_HEADER};
+pub use backoff::{Backoff, BackoffSettings};
+pub use channel::{AuthenticatedChannel, Bearer, ChannelError, ChannelSettings, connect_lazy};
+pub use clock::Clock;
+pub use serve::{ServeError, ServeSettings, serve};
+pub use signals::stop_signal;

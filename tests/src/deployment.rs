@@ -1,0 +1,341 @@
+//! A whole installation as processes: a local cluster, a scheduler, an executor and a log relay, each of which can be killed and
+//! started again on the same data.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use windlass_api::log::v1::log_service_client::LogServiceClient;
+use windlass_api::run::v1::run_service_client::RunServiceClient;
+use windlass_api::server::v1::GetServerInfoRequest;
+use windlass_api::server::v1::server_service_client::ServerServiceClient;
+use windlass_service::{AuthenticatedChannel, ChannelSettings, connect_lazy};
+
+use crate::binaries::binary;
+use crate::wait::until;
+
+/// Token of everything in a deployment.
+pub const TOKEN: &str = "token-of-the-tests";
+
+/// One of its processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The Kubernetes API whose pods are processes.
+    Cluster,
+    /// The scheduler.
+    Scheduler,
+    /// The executor.
+    Executor,
+    /// The log relay.
+    Relay,
+}
+
+impl Part {
+    /// The three services.
+    pub const SERVICES: [Self; 3] = [Self::Scheduler, Self::Executor, Self::Relay];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Scheduler => "scheduler",
+            Self::Executor => "executor",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// What differs between deployments.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Pods end at once, without processes.
+    pub instant_pods: bool,
+    /// Program that is started as the scheduler; `windlass-scheduler` when absent.
+    pub scheduler: Option<PathBuf>,
+    /// More arguments of the scheduler.
+    pub scheduler_args: Vec<String>,
+    /// More environment of the scheduler.
+    pub scheduler_env: BTreeMap<String, String>,
+}
+
+/// The processes and their folder. They are killed and the folder is removed when it is dropped.
+#[derive(Debug)]
+pub struct Deployment {
+    folder: TempDir,
+    options: Options,
+    ports: BTreeMap<Part, u16>,
+    processes: BTreeMap<Part, Child>,
+}
+
+impl Deployment {
+    /// Starts everything and waits until the scheduler answers, an executor is there, and a relay is there.
+    pub async fn start(options: Options) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("token"), TOKEN).expect("a token file");
+        let ports = [Part::Cluster, Part::Scheduler, Part::Executor, Part::Relay].map(|part| (part, free_port()));
+        let mut deployment = Self {
+            folder,
+            options,
+            ports: BTreeMap::from(ports),
+            processes: BTreeMap::new(),
+        };
+        deployment.start_part(Part::Cluster);
+        deployment.cluster_ready().await;
+        for part in Part::SERVICES {
+            deployment.start_part(part);
+        }
+        deployment.ready().await;
+        deployment
+    }
+
+    /// The folder of the deployment.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Address of a part.
+    pub fn address(&self, part: Part) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[&part]))
+    }
+
+    /// The kubeconfig of its cluster.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("cluster/kubeconfig")
+    }
+
+    /// What a part has logged.
+    pub fn log(&self, part: Part) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("{}.log", part.name()))).unwrap_or_default()
+    }
+
+    /// Starts a part that does not run.
+    pub fn start_part(&mut self, part: Part) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join(format!("{}.log", part.name())))
+            .expect("a log file");
+        let mut command = self.command(part);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{part:?} does not start: {error}"));
+        self.processes.insert(part, child);
+    }
+
+    fn command(&self, part: Part) -> Command {
+        let folder = self.folder.path();
+        let token = folder.join("token");
+        let listen = self.address(part).to_string();
+        let scheduler = format!("http://{}", self.address(Part::Scheduler));
+        match part {
+            Part::Cluster => {
+                let mut command = Command::new(binary("windlass"));
+                command
+                    .arg("local-cluster")
+                    .arg("--data-dir")
+                    .arg(folder)
+                    .args(["--listen", &listen]);
+                if self.options.instant_pods {
+                    command.arg("--instant");
+                }
+                command
+            }
+            Part::Scheduler => {
+                let program = self
+                    .options
+                    .scheduler
+                    .clone()
+                    .unwrap_or_else(|| binary("windlass-scheduler"));
+                let mut command = Command::new(program);
+                command.args(["--listen", &listen]).arg("--token-file").arg(token);
+                command
+                    .arg("--data-dir")
+                    .arg(folder.join("scheduler"))
+                    .args(&self.options.scheduler_args);
+                command.envs(&self.options.scheduler_env);
+                command
+            }
+            Part::Executor => {
+                let mut command = Command::new(binary("windlass-executor"));
+                command
+                    .args(["--listen", &listen, "--scheduler", &scheduler])
+                    .arg("--token-file")
+                    .arg(token);
+                command
+                    .arg("--local-cluster")
+                    .arg("--kubeconfig")
+                    .arg(self.kubeconfig());
+                command
+            }
+            Part::Relay => {
+                let mut command = Command::new(binary("windlass-log-relay"));
+                command
+                    .args(["--listen", &listen, "--scheduler", &scheduler])
+                    .arg("--token-file")
+                    .arg(token);
+                command.arg("--data-dir").arg(folder.join("relay"));
+                command
+            }
+        }
+    }
+
+    /// `kill -9`. Does nothing to a part that has already ended.
+    pub fn kill(&mut self, part: Part) {
+        if let Some(mut child) = self.processes.remove(&part) {
+            child.kill().ok();
+            child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// SIGTERM, then waits for the end; whether it ended well.
+    pub async fn stop(&mut self, part: Part) -> bool {
+        let Some(mut child) = self.processes.remove(&part) else {
+            return true;
+        };
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        kill(pid, Signal::SIGTERM).expect("a child can be signalled");
+        let status = until("the part ends after SIGTERM", async || {
+            child
+                .try_wait()
+                .expect("a child can be waited for")
+                .ok_or("still running")
+        });
+        status.await.success()
+    }
+
+    /// Pid of a part.
+    pub fn pid(&self, part: Part) -> u32 {
+        self.processes[&part].id()
+    }
+
+    /// Whether a part runs.
+    pub fn is_running(&mut self, part: Part) -> bool {
+        self.processes
+            .get_mut(&part)
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Starts of the scheduler use the ordinary program and environment from now on.
+    pub fn become_ordinary(&mut self) {
+        self.options.scheduler = None;
+        self.options.scheduler_env.clear();
+    }
+
+    /// `kill -9` and a new start.
+    pub fn restart(&mut self, part: Part) {
+        self.kill(part);
+        self.start_part(part);
+    }
+
+    /// Client of the scheduler.
+    pub fn runs(&self) -> RunServiceClient<AuthenticatedChannel> {
+        RunServiceClient::new(self.channel(Part::Scheduler)).max_decoding_message_size(64 << 20)
+    }
+
+    /// Client of the log relay.
+    pub fn logs(&self) -> LogServiceClient<AuthenticatedChannel> {
+        LogServiceClient::new(self.channel(Part::Relay)).max_decoding_message_size(64 << 20)
+    }
+
+    /// A channel to a part.
+    pub fn channel(&self, part: Part) -> AuthenticatedChannel {
+        let settings = ChannelSettings {
+            address: self.address(part).to_string(),
+            token: Some(TOKEN.to_owned()),
+            user: Some("tester".to_owned()),
+        };
+        connect_lazy(&settings).expect("a valid address")
+    }
+
+    async fn cluster_ready(&self) {
+        let kubeconfig = self.kubeconfig();
+        let address = self.address(Part::Cluster);
+        until("the local cluster listens", async || {
+            if !kubeconfig.exists() {
+                return Err(format!("no kubeconfig; log: {}", self.log(Part::Cluster)));
+            }
+            tokio::net::TcpStream::connect(address)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Waits until the scheduler answers and an executor and a relay are connected.
+    pub async fn ready(&self) {
+        let client = ServerServiceClient::new(self.channel(Part::Scheduler));
+        let ended = |part: &Part| !std::path::Path::new(&format!("/proc/{}/fd/0", self.processes[part].id())).exists();
+        until("all services are connected", async || {
+            if let Some(part) = self.processes.keys().find(|part| ended(part)) {
+                panic!("{part:?} has ended\n{}", self.all_logs());
+            }
+            let info = client
+                .clone()
+                .get_server_info(GetServerInfoRequest {})
+                .await
+                .map_err(|status| self.describe(&status))?;
+            let info = info.into_inner();
+            if info.clusters.is_empty() || info.relay_addresses.is_empty() {
+                return Err(format!(
+                    "clusters {:?}, relays {:?}\n{}",
+                    info.clusters,
+                    info.relay_addresses,
+                    self.all_logs()
+                ));
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    fn describe(&self, status: &tonic::Status) -> String {
+        format!("{status}\n{}", self.all_logs())
+    }
+
+    fn all_logs(&self) -> String {
+        let tail = |part| {
+            let log: String = self.log(part);
+            let lines: Vec<_> = log.lines().rev().take(15).collect();
+            format!(
+                "-- {part:?}\n{}\n",
+                lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+            )
+        };
+        self.ports.keys().map(|part| tail(*part)).collect()
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        // The cluster goes last, in order, so that it can end its containers.
+        for part in Part::SERVICES {
+            self.kill(part);
+        }
+        if let Some(mut child) = self.processes.remove(&Part::Cluster) {
+            let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+            kill(pid, Signal::SIGTERM).ok();
+            for _ in 0..500 {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address").port()
+}

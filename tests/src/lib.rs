@@ -1,0 +1,8 @@
+//! End-to-end, fault and scale tests: what they share.
+
+pub mod binaries;
+pub mod client;
+pub mod deployment;
+pub mod iris;
+pub mod pipelines;
+pub mod wait;

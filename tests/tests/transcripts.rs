@@ -1,0 +1,330 @@
+//! What the command line prints, good and bad, against golden files: `tests/transcripts/NAME.txt`.
+//!
+//! `UPDATE_TRANSCRIPTS=1 cargo test -p windlass-tests --test transcripts` writes them anew. Names, ids, times and ports are normalised,
+//! and the lines of progress, whose number depends on the machine, are left out.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use regex::Regex;
+use windlass_tests::binaries::{binary, repository};
+
+/// Commands that need no server, by the name of their golden file.
+const WITHOUT_SERVER: &[(&str, &str)] = &[
+    ("version", "--version"),
+    ("help", "--help"),
+    ("help-run", "run --help"),
+    ("usage-unknown-command", "rnu hello.yaml"),
+    ("usage-unknown-flag", "list --sort age"),
+    ("validate", "validate hello.yaml"),
+    ("validate-json", "validate hello.yaml -o json"),
+    ("validate-wrong", "validate wrong.yaml"),
+    ("validate-wrong-json", "validate cycle.yaml -o json"),
+    ("validate-syntax", "validate syntax.yaml"),
+    ("validate-cycle", "validate cycle.yaml"),
+    ("validate-files", "validate files.yaml"),
+    ("validate-no-file", "validate nothing.yaml"),
+    ("validate-folder", "validate ."),
+    ("validate-parameter-missing", "validate required.yaml"),
+    ("validate-parameter-unknown", "validate hello.yaml -p GRETING=hi"),
+    ("validate-parameter-type", "validate hello.yaml -p TIMES=many"),
+    ("validate-parameter-form", "validate hello.yaml -p TIMES"),
+    ("render", "render hello.yaml --step greet.0"),
+    ("render-explain", "render hello.yaml --step report --explain"),
+    ("render-unknown-step", "render hello.yaml --step reprot"),
+    ("graph", "graph hello.yaml"),
+    ("graph-expanded", "graph fails.yaml --expand"),
+    ("graph-mermaid", "graph fails.yaml --format mermaid"),
+    ("graph-dot", "graph hello.yaml --format dot"),
+    ("graph-no-file", "graph nothing.yaml"),
+    ("no-server", "list --server http://127.0.0.1:9"),
+    ("no-server-run", "run hello.yaml --server 127.0.0.1:9"),
+    ("bad-address", "list --server http://"),
+    ("no-token-file", "list --token-file nothing"),
+    ("detach-local", "run hello.yaml --local --detach"),
+];
+
+/// Commands against one `windlass dev`, in this order.
+const WITH_SERVER: &[(&str, &str)] = &[
+    ("list-empty", "list"),
+    ("latest-of-none", "get @latest"),
+    ("run", "run hello.yaml --name hello-one -p GREETING=hi --label team=ml"),
+    ("run-name-taken", "run hello.yaml --name hello-one"),
+    ("get", "get hello-one"),
+    ("get-prefix", "get hello-o report"),
+    ("get-yaml", "get hello-one report -o yaml"),
+    ("get-pipeline", "get hello-one --pipeline"),
+    ("get-unknown-step", "get hello-one reprot"),
+    ("logs", "logs hello-one report"),
+    ("logs-tail", "logs hello-one report --tail 1 --prefix always"),
+    ("logs-contains", "logs hello-one --contains second"),
+    ("logs-unknown-step", "logs hello-one reprot"),
+    ("watch-ended", "watch hello-one"),
+    ("wait-ended", "wait hello-one"),
+    ("explain-ended", "explain hello-one"),
+    ("graph-of-run", "graph hello-one"),
+    (
+        "run-detached",
+        "run hello.yaml --name hello-two --request-id one --detach",
+    ),
+    (
+        "run-repeated",
+        "run hello.yaml --name hello-two --request-id one --detach",
+    ),
+    ("run-request-id-reused", "run fails.yaml --request-id one --detach"),
+    ("wait-detached", "wait hello-two"),
+    ("run-fails", "run fails.yaml --name fails-one"),
+    ("explain-failed", "explain fails-one load"),
+    ("list", "list"),
+    ("list-filtered", "list --state failed"),
+    ("list-filtered-none", "list --pipeline nothing"),
+    ("list-bad-filter", "list --filter colour=red"),
+    ("run-waits", "run waits.yaml --name waits-one --timeout 1s"),
+    ("wait-timeout", "wait waits-one --timeout 200ms"),
+    ("explain-waiting", "explain waits-one big"),
+    ("explain-upstream", "explain waits-one next"),
+    ("delete-running", "delete waits-one"),
+    ("confirm-dead-alive", "confirm-dead waits-one big"),
+    ("cancel", "cancel waits-one --reason tired"),
+    ("wait-cancelled", "wait waits-one"),
+    ("cancel-ended", "cancel waits-one"),
+    ("delete", "delete waits-one fails-one"),
+    ("get-deleted", "get fails-one"),
+    ("wrong-token", "list --token-file hello.yaml"),
+    ("dev-held", "dev"),
+];
+
+struct Terminal {
+    data: tempfile::TempDir,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        Self {
+            data: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
+    fn windlass(&self, args: &str) -> Command {
+        let mut command = Command::new(binary("windlass"));
+        command
+            .args(args.split_whitespace())
+            .current_dir(golden_folder().join("pipelines"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.data.path())
+            .env("USER", "ana")
+            .env("TZ", "UTC")
+            .env("WINDLASS_DATA_DIR", self.data())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn transcript(&self, args: &str) -> String {
+        let output = self.windlass(args).output().expect("windlass runs");
+        let status = output
+            .status
+            .code()
+            .map_or_else(|| "by signal".to_owned(), |code| code.to_string());
+        let mut text = format!("$ windlass {args}\n");
+        for (name, bytes) in [("", &output.stdout), ("stderr:\n", &output.stderr)] {
+            let printed = self.normalise(&String::from_utf8_lossy(bytes));
+            if !printed.is_empty() {
+                text.push_str(name);
+                text.push_str(&printed);
+            }
+        }
+        writeln!(text, "exit status {status}").expect("a string takes it");
+        text
+    }
+
+    fn normalise(&self, text: &str) -> String {
+        let text = text.replace(&self.data().display().to_string(), "DATA");
+        let text = text.replace("~/data", "DATA");
+        let rules = [
+            // Lines of progress: how many there are depends on the machine.
+            (r"(?m)^\d\d:\d\d:\d\d  .*\n", ""),
+            (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIMESTAMP"),
+            (r"\d\d:\d\d:\d\d", "TIME"),
+            (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID"),
+            (r"-[0-9a-z]{16}\b", "-HASH"),
+            (r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:PORT"),
+            (r"process \d+", "process PID"),
+            (r"(<1s|\b\d+m\d\ds|\b\d+(\.\d)?s)\b", "DURATION"),
+            (r"(?m)^(\S+  .*)\bnow\b", "${1}DURATION"),
+            (r"(?m)(\S)  +", "$1  "),
+            (r"(?m) +$", ""),
+        ];
+        rules.iter().fold(text, |text, (pattern, by)| {
+            let pattern = Regex::new(pattern).expect("a pattern");
+            pattern.replace_all(&text, *by).into_owned()
+        })
+    }
+
+    fn check(&self, name: &str, args: &str, wrong: &mut Vec<String>) {
+        let printed = self.transcript(args);
+        let path = golden_folder().join(format!("{name}.txt"));
+        if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+            std::fs::write(&path, &printed).expect("the golden file is written");
+            return;
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        if printed != expected {
+            wrong.push(format!("{}:\nexpected\n{expected}\nfound\n{printed}", path.display()));
+        }
+    }
+}
+
+fn golden_folder() -> PathBuf {
+    repository().join("tests/transcripts")
+}
+
+/// A `windlass dev` that ends with the test.
+struct Dev(Child);
+
+impl Dev {
+    fn start(terminal: &Terminal) -> Self {
+        let any = "127.0.0.1:0";
+        let child = terminal
+            .windlass(&format!(
+                "dev --listen {any} --relay-listen {any} --cluster-listen {any}"
+            ))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("windlass dev starts");
+        let dev = Self(child);
+        let file = terminal.data().join("dev.json");
+        wait_until("windlass dev is ready", || file.exists());
+        dev
+    }
+
+    fn stop(&mut self) -> bool {
+        let pid = i32::try_from(self.0.id()).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("windlass dev is there");
+        self.0.wait().expect("windlass dev ends").success()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited 60 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn assert_golden(wrong: &[String]) {
+    assert!(
+        wrong.is_empty(),
+        "{} transcripts differ; UPDATE_TRANSCRIPTS=1 writes them anew\n\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn commands_without_a_server_print_what_the_golden_files_say() {
+    let terminal = Terminal::new();
+    let mut wrong = Vec::new();
+    for (name, args) in WITHOUT_SERVER {
+        terminal.check(name, args, &mut wrong);
+    }
+    assert_golden(&wrong);
+}
+
+#[test]
+fn commands_against_a_server_print_what_the_golden_files_say() {
+    let terminal = Terminal::new();
+    let mut dev = Dev::start(&terminal);
+    let mut wrong = Vec::new();
+    for (name, args) in WITH_SERVER {
+        terminal.check(name, args, &mut wrong);
+    }
+    assert!(dev.stop(), "windlass dev ends in order");
+    assert_golden(&wrong);
+}
+
+#[test]
+fn a_port_in_use_and_a_stopped_server_are_one_clear_line_each() {
+    let terminal = Terminal::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address");
+    let mut wrong = Vec::new();
+    let output = terminal
+        .windlass(&format!("dev --listen {address}"))
+        .output()
+        .expect("windlass runs");
+    let printed = terminal.normalise(&String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(
+        printed.starts_with("error: the scheduler cannot listen on 127.0.0.1:PORT: the port is in use\n"),
+        "{printed}"
+    );
+
+    let mut dev = Dev::start(&terminal);
+    assert!(dev.stop(), "windlass dev ends in order");
+    let gone = terminal.data().join("dev.json");
+    assert!(!gone.exists(), "nobody is sent to a server that ended");
+
+    let mut dev = Dev::start(&terminal);
+    dev.0.kill().expect("killed");
+    dev.0.wait().expect("reaped");
+    terminal.check("killed-server", "list", &mut wrong);
+    assert_golden(&wrong);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let terminal = Terminal::new();
+    let mut child = terminal
+        .windlass("reference api")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("windlass runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(141));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_golden_file_belongs_to_a_command() {
+    let mut known: Vec<&str> = WITHOUT_SERVER
+        .iter()
+        .chain(WITH_SERVER)
+        .map(|(name, _)| *name)
+        .collect();
+    known.push("killed-server");
+    let files = std::fs::read_dir(golden_folder()).expect("the golden files");
+    let names = files.filter_map(|file| {
+        let path = file.expect("an entry").path();
+        let is_golden = path.extension().is_some_and(|end| end == "txt");
+        is_golden.then(|| {
+            path.file_stem()
+                .map(Path::new)
+                .and_then(Path::to_str)
+                .map(str::to_owned)
+        })?
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.len() >= 30, "{} transcripts", names.len());
+    let strays: Vec<_> = names.iter().filter(|name| !known.contains(&name.as_str())).collect();
+    assert!(strays.is_empty(), "{strays:?}");
+}
