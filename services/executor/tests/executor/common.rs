@@ -442,8 +442,11 @@ impl Session {
             if let Some(found) = self.seen.iter().find(fits) {
                 return found.clone();
             }
-            if let (_, FromExecutor::Observations(observations)) = self.next().await {
-                self.seen.extend(observations.observations);
+            match self.next().await.1 {
+                FromExecutor::Observations(observations) => self.seen.extend(observations.observations),
+                // A list that begins while a pod is created may be the first to see it.
+                FromExecutor::Inventory(part) => self.seen.extend(part.observations),
+                _ => {}
             }
         }
     }
