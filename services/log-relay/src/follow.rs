@@ -1,6 +1,7 @@
 //! The session with the scheduler: which containers are ours, what is sealed, and news of runs that somebody reads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::SeedableRng as _;
@@ -32,6 +33,8 @@ pub(crate) struct Follow {
     pub(crate) channel: AuthenticatedChannel,
     /// Name for people.
     pub(crate) name: String,
+    /// Epoch of the scheduler that was followed last.
+    pub(crate) epoch: AtomicU64,
 }
 
 impl Follow {
@@ -73,7 +76,17 @@ impl Follow {
         let first = first.map_err(|_| Status::deadline_exceeded("the scheduler is silent"))?;
         match first.ok_or_else(gone)??.message {
             Some(Message::Welcome(welcome)) => {
-                tracing::info!(protocol = welcome.protocol, epoch = welcome.epoch, "scheduler followed");
+                tracing::info!(
+                    protocol = welcome.protocol,
+                    epoch = welcome.epoch,
+                    known = welcome.known,
+                    "scheduler followed"
+                );
+                let before = self.epoch.swap(welcome.epoch, Ordering::Relaxed);
+                // A scheduler of another epoch does not know yet what there is: it assigns it again as it learns of it.
+                if !welcome.known && before == welcome.epoch {
+                    self.hub.revoke_all().await;
+                }
             }
             other => return Err(Status::internal(format!("a welcome was expected, not {other:?}"))),
         }
@@ -127,6 +140,7 @@ impl Follow {
                 }
             }
             Message::Revoke(revoke) => self.hub.revoke(&revoke).await,
+            Message::Abandon(abandon) => self.hub.abandon(&abandon).await,
             Message::Run(update) => self.hub.runs.update(update),
             Message::Forget(forget) => {
                 let Some(run) = RunId::from_slice(&forget.run_id) else {

@@ -1,13 +1,13 @@
 //! The relay put together: storage, the session with the scheduler, and the gRPC server.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use windlass_api::feed::v1::feed_service_server::FeedServiceServer;
-use windlass_ids::RelayId;
 use windlass_service::{ChannelSettings, ServeSettings, Tokens, connect_lazy, serve};
 
 use crate::config::Config;
@@ -45,7 +45,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
 
     let (writer, jobs) = WriterHandle::new(config.write_buffer);
     let hub = Arc::new(Hub::new(HubParts {
-        relay: RelayId::from_bytes(uuid::Uuid::new_v4().into_bytes()),
+        relay: folder.relay_id()?,
         advertised: advertised.clone(),
         live: folder.live(),
         archive,
@@ -60,6 +60,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         hub: Arc::clone(&hub),
         channel,
         name: config.name.unwrap_or(advertised),
+        epoch: AtomicU64::new(0),
     };
     hub.tasks.spawn(follow.run());
     for _ in 0..SEALERS {

@@ -10,14 +10,14 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use windlass_api::feed::v1::FeedOpen;
 
 use crate::hub::Hub;
 use crate::hub::container::{Container, FeedRef};
 use crate::hub::session::Session;
 use crate::metrics;
-use crate::store::live::{Appender, Batch};
+use crate::store::live::{Appender, Batch, BatchEnd};
 
 /// Jobs that may wait.
 const QUEUE: usize = 1024;
@@ -55,8 +55,12 @@ pub(crate) enum Job {
     },
     /// The container is no longer ours: ask nobody for it.
     Revoke { container: Arc<Container> },
+    /// Nothing more will come of a container's log: it is over as it is.
+    Abandon { container: Arc<Container> },
     /// The files of a container may go.
     Remove { container: Arc<Container> },
+    /// Say when everything before this is done.
+    Settle(oneshot::Sender<()>),
     /// Stop.
     Stop,
 }
@@ -90,6 +94,15 @@ impl WriterHandle {
     /// Waits for room and hands a job over. False when the writer is gone.
     pub(crate) async fn send(&self, job: Job) -> bool {
         self.jobs.send(job).await.is_ok()
+    }
+
+    /// Waits until everything that was handed over before is done.
+    pub(crate) async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        if self.send(Job::Settle(done)).await {
+            // Without the writer nothing is under way, either.
+            settled.await.ok();
+        }
     }
 
     /// Waits until so many bytes may wait to be written.
@@ -180,12 +193,15 @@ impl Writer {
                     self.hub.close_feed(feed);
                     self.files.forget(&container.path);
                 }
+                Job::Abandon { container } => self.abandon(&container),
                 Job::Remove { container } => {
                     let feed = std::mem::take(&mut *container.link()).feed;
                     self.hub.close_feed(feed);
                     self.files.forget(&container.path);
                     remove_live(&container.path, &self.hub.live);
                 }
+                // Nobody waits any more.
+                Job::Settle(done) => drop(done.send(())),
                 Job::Stop => return false,
             }
         }
@@ -259,6 +275,29 @@ impl Writer {
         } else {
             session.credit(stream, room);
         }
+    }
+
+    /// Ends a log that nobody will go on with, with a mark.
+    fn abandon(&mut self, container: &Arc<Container>) {
+        let feed = std::mem::take(&mut *container.link()).feed;
+        self.hub.close_feed(feed);
+        if container.finished().is_none() {
+            let message = "the pod was let go before its log was read to its end; what is missing is unknown";
+            let batch = Batch {
+                end: Some(BatchEnd {
+                    complete: false,
+                    message: message.to_owned(),
+                }),
+                ..Batch::default()
+            };
+            let mut appender = container.appender.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = self.store(container, &mut appender, &batch) {
+                // It stays unfinished; a restart finds it like this, and its readers are told when it is asked for again.
+                tracing::error!(container = %container.key, %error, "the end of a log cannot be written");
+            }
+        }
+        self.files.forget(&container.path);
+        self.hub.container_ended(container);
     }
 
     /// Writes a batch. While the disk is full it waits here: executors run out of room and stop reading, and nothing is lost.

@@ -175,6 +175,7 @@ async fn an_executor_that_cannot_read_for_a_while_is_asked_again() {
     cluster.end("uid-0-1", FeedEndReason::Complete);
     Executor::new("e1", &cluster).connect(relay.channel());
     scheduler.assign(source(0, 1, "e1"));
+    scheduler.end_attempt(0, 1);
     let sealed = scheduler.sealed(1).await;
     assert_eq!((sealed[0].lines, sealed[0].complete), (3, true));
     assert_eq!(cluster.opens(), 3);
@@ -191,6 +192,7 @@ async fn sealed_is_said_until_it_is_acknowledged_and_again_for_a_new_assignment(
     cluster.end("uid-0-1", FeedEndReason::Complete);
     Executor::new("e1", &cluster).connect(relay.channel());
     let grant = scheduler.assign(source(0, 1, "e1"));
+    scheduler.end_attempt(0, 1);
     scheduler.sealed(1).await;
     let said = scheduler.state().sealed.len();
     scheduler.change(|state| state.cut += 1);
@@ -221,6 +223,7 @@ async fn a_log_that_cannot_be_written_is_asked_for_again() {
     until("asked again", || cluster.opens() >= 2).await;
     std::fs::remove_file(&run).expect("removed");
     cluster.end("uid-1-1", FeedEndReason::Complete);
+    scheduler.end_attempt(1, 1);
     let sealed = scheduler.sealed(1).await;
     assert_eq!((sealed[0].lines, sealed[0].complete), (20, true));
 }
@@ -252,6 +255,7 @@ async fn a_forgotten_run_leaves_nothing_behind() {
     cluster.write("uid-0-1", numbered(0..3));
     cluster.write("uid-1-1", numbered(0..3));
     cluster.end("uid-0-1", FeedEndReason::Complete);
+    scheduler.end_attempt(0, 1);
     scheduler.sealed(1).await;
     scheduler.change(|state| {
         state.assigned.clear();
@@ -263,6 +267,60 @@ async fn a_forgotten_run_leaves_nothing_behind() {
         archived == 0 && walk(&folder.path().join("live").join(run)) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn i7_a_pod_that_was_let_go_too_early_ends_its_log_with_a_mark() {
+    let folder = tempfile::tempdir().expect("folder");
+    let scheduler = Scheduler::start().await;
+    let relay = Relay::start(folder.path(), &scheduler.address).await;
+    let cluster = Cluster::default();
+    let executor = Executor::new("e1", &cluster);
+    executor.connect(relay.channel());
+    scheduler.assign(source(0, 1, "e1"));
+    cluster.write("uid-0-1", numbered(0..5));
+    let mut stream = open(relay.channel(), request()).await.expect("accepted");
+    let mut client = Client::default();
+    client.read_lines(&mut stream, 5).await;
+    // The executor dies, the attempt ends, and the pod has to go before another one could read on.
+    executor.disconnect();
+    scheduler.end_run();
+    scheduler.change(|state| state.abandoned.push((0, 1)));
+    client.read_all(&mut stream).await;
+    assert_eq!(client.of("step[0]/1/main"), numbered(0..5));
+    assert_eq!(
+        (client.count(MarkKind::Lost), client.reason()),
+        (1, EndReason::Complete)
+    );
+    let sealed = scheduler.sealed(1).await;
+    assert_eq!((sealed[0].lines, sealed[0].complete), (5, false));
+}
+
+#[tokio::test]
+async fn i7_a_relay_that_was_given_up_goes_on_with_what_is_assigned_again() {
+    let folder = tempfile::tempdir().expect("folder");
+    let scheduler = Scheduler::start().await;
+    let relay = Relay::start(folder.path(), &scheduler.address).await;
+    let cluster = Cluster::default();
+    Executor::new("e1", &cluster).connect(relay.channel());
+    scheduler.assign(source(0, 1, "e1"));
+    cluster.write("uid-0-1", numbered(0..5));
+    let mut stream = open(relay.channel(), request()).await.expect("accepted");
+    let mut client = Client::default();
+    client.read_lines(&mut stream, 5).await;
+    scheduler.change(|state| {
+        state.known = false;
+        state.cut += 1;
+    });
+    until("asked again", || cluster.opens() == 2).await;
+    cluster.write("uid-0-1", numbered(5..9));
+    cluster.end("uid-0-1", FeedEndReason::Complete);
+    scheduler.end_run();
+    client.read_all(&mut stream).await;
+    assert_eq!(client.of("step[0]/1/main"), numbered(0..9));
+    assert_eq!(client.count(MarkKind::Lost), 0);
+    let sealed = scheduler.sealed(1).await;
+    assert_eq!((sealed[0].lines, sealed[0].complete), (9, true));
 }
 
 fn walk(folder: &std::path::Path) -> usize {

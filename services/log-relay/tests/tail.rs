@@ -55,6 +55,7 @@ impl Setting {
         self.cluster.write(&pod, numbered(0..lines));
         if over {
             self.cluster.end(&pod, FeedEndReason::Complete);
+            self.scheduler.end_attempt(step, 1);
         }
     }
 
@@ -432,7 +433,7 @@ async fn on_demand_logs_are_read_only_while_somebody_reads() {
     client.read_lines(&mut stream, 10).await;
     drop(stream);
     until("no longer read", || setting.cluster.state().closes == 1).await;
-    setting.scheduler.reassign(0, 1, |source| source.ended = true);
+    setting.scheduler.end_attempt(0, 1);
     let sealed = setting.scheduler.sealed(2).await;
     let quiet = sealed.iter().find(|sealed| sealed.step == 0).expect("sealed");
     assert_eq!((quiet.lines, quiet.complete), (9, false));
@@ -459,4 +460,46 @@ async fn secrets_that_were_masked_are_said_once_and_offsets_count_the_original()
     assert_eq!(client.count(MarkKind::Masked), 1);
     let sealed = setting.scheduler.sealed(1).await;
     assert_eq!((sealed[0].lines, sealed[0].bytes), (3, 2 + 31 + 27));
+}
+
+#[tokio::test]
+async fn side_containers_can_be_read_after_their_pod_was_released() {
+    let setting = setting(&[]).await;
+    let mut pod = source(0, 1, "e1");
+    pod.containers.push("proxy".to_owned());
+    setting.scheduler.assign(pod);
+    setting.cluster.write("uid-0-1", numbered(0..2));
+    setting.cluster.change(|state| {
+        let line = |text: &str| windlass_api::feed::v1::FeedLine {
+            time_nanos: 1,
+            content: text.to_owned().into(),
+            ..Default::default()
+        };
+        let log = state.logs.entry("uid-0-1/proxy".to_owned()).or_default();
+        log.lines.push(line("proxied"));
+        log.end = Some(FeedEndReason::Complete);
+    });
+    setting.cluster.end("uid-0-1", FeedEndReason::Complete);
+    setting.scheduler.end_run();
+    setting.scheduler.sealed(1).await;
+    // What the scheduler knows once the pod is gone.
+    setting.scheduler.change(|state| {
+        state.assigned.clear();
+        state.elsewhere.push(windlass_api::follow::v1::LogSource {
+            ended: true,
+            ..source(0, 1, "")
+        });
+    });
+    let of = async |container: &str| {
+        let container = container.to_owned();
+        tail(setting.relay.channel(), TailLogsRequest { container, ..request() }).await
+    };
+    assert_eq!(of("proxy").await.of("step[0]/1/proxy"), ["proxied"]);
+    assert_eq!(of("*").await.lines.len(), 2);
+    assert_eq!(of("main").await.lines.len(), 1);
+    let unknown = TailLogsRequest {
+        container: "prox".to_owned(),
+        ..request()
+    };
+    assert_eq!(setting.refusal(unknown).await.1, "CONTAINER_NOT_FOUND");
 }

@@ -45,6 +45,8 @@ struct State {
     ring_bytes: usize,
     listeners: Vec<Listener>,
     sealed: Option<(Arc<Manifest>, usize)>,
+    /// The container is no longer this relay's: nothing will be added here.
+    moved_away: bool,
 }
 
 /// What is known of a container's upstream.
@@ -73,6 +75,8 @@ pub(crate) enum Found {
     UpToDate,
     /// Nothing any more.
     Ended,
+    /// Nothing any more here: another relay may have it.
+    MovedAway,
 }
 
 impl Container {
@@ -90,6 +94,7 @@ impl Container {
                 ring_bytes: 0,
                 listeners: Vec::new(),
                 sealed: None,
+                moved_away: false,
             }),
             appender: Mutex::new(appender),
             link: Mutex::default(),
@@ -152,6 +157,13 @@ impl Container {
         state.listeners.iter().for_each(Listener::raise);
     }
 
+    /// The container is no longer this relay's; its readers look for it anew.
+    pub(crate) fn moved_away(&self) {
+        let mut state = self.state();
+        state.moved_away = true;
+        state.listeners.iter().for_each(Listener::raise);
+    }
+
     /// Where the record number `record` and those after it are.
     pub(crate) fn find(&self, record: u64, wanted: usize) -> Found {
         let state = self.state();
@@ -161,6 +173,7 @@ impl Container {
         if record >= state.extent.end.record() {
             return match state.extent.finished {
                 Some(_) => Found::Ended,
+                None if state.moved_away => Found::MovedAway,
                 None => Found::UpToDate,
             };
         }

@@ -85,12 +85,7 @@ impl Hub {
     pub(crate) fn retry_later(self: &Arc<Self>, container: Arc<Container>, failures: u32) {
         let hub = Arc::clone(self);
         let retry = async move {
-            let mut random = rand::rngs::StdRng::from_os_rng();
-            let mut backoff = Backoff::new(FEED_BACKOFF);
-            let mut delay = Duration::ZERO;
-            for _ in 0..failures.min(16) {
-                delay = backoff.next_delay(&mut random);
-            }
+            let delay = backoff_after(FEED_BACKOFF, failures);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = hub.shutdown.cancelled() => return,

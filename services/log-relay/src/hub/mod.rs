@@ -18,12 +18,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use windlass_api::follow::v1::{Assign, LogSource, Revoke, Sealed};
+use windlass_api::follow::v1::{Abandon, Assign, LogSource, Revoke, Sealed};
 use windlass_ids::{RelayId, RunId};
 use windlass_service::{Backoff, BackoffSettings};
 
 use self::container::{Container, FeedRef};
 use self::runs::Runs;
+use self::sealing::SealQueue;
 use self::session::Session;
 use self::wake::Listener;
 use crate::key::{AttemptKey, ContainerKey};
@@ -66,7 +67,7 @@ pub(crate) struct Hub {
     readers: AtomicUsize,
     next_session: AtomicU64,
     owned: Mutex<Owned>,
-    sealable: Mutex<BTreeSet<AttemptKey>>,
+    sealable: Mutex<SealQueue>,
     seal_notify: Notify,
     started: Instant,
 }
@@ -279,9 +280,50 @@ impl Hub {
             metrics::assigned_attempts(owned.attempts.len());
             gone
         };
-        for container in gone.into_iter().flat_map(|attempt| attempt.containers.into_values()) {
+        self.give_up(gone).await;
+    }
+
+    /// Gives up everything: it may have gone to other relays. What was read stays on the disk and is gone on with when it comes back.
+    pub(crate) async fn revoke_all(&self) {
+        let gone = std::mem::take(&mut self.owned().attempts);
+        metrics::assigned_attempts(0);
+        self.give_up(gone.into_values()).await;
+    }
+
+    async fn give_up(&self, attempts: impl IntoIterator<Item = Attempt>) {
+        let containers: Vec<Arc<Container>> = attempts
+            .into_iter()
+            .flat_map(|attempt| attempt.containers.into_values())
+            .collect();
+        for container in &containers {
+            let container = Arc::clone(container);
             self.writer.send(Job::Revoke { container }).await;
         }
+        // When it comes back the file is read, so nothing may be under way any more.
+        self.writer.settle().await;
+        containers.iter().for_each(|container| container.moved_away());
+    }
+
+    /// The pod of an attempt is let go: nothing more will come of its log, so that it is over as it is.
+    pub(crate) async fn abandon(&self, abandon: &Abandon) {
+        let mut open = Vec::new();
+        let mut keys = Vec::new();
+        for (key, attempt) in &mut self.owned().attempts {
+            let is_meant = key.run.as_bytes()[..] == abandon.run_id[..]
+                && (key.step, key.attempt) == (abandon.step, abandon.attempt)
+                && attempt.grant <= abandon.grant;
+            if is_meant {
+                let mut source = LogSource::clone(&attempt.source);
+                source.ended = true;
+                attempt.source = Arc::new(source);
+                open.extend(attempt.open_containers());
+                keys.push(key.clone());
+            }
+        }
+        for container in open {
+            self.writer.send(Job::Abandon { container }).await;
+        }
+        keys.iter().for_each(|key| self.consider_sealing(key));
     }
 
     /// Deletes everything of a run.
@@ -371,6 +413,14 @@ pub(crate) enum AssignError {
     /// The live log cannot be read.
     #[error("the live log cannot be read")]
     Live(#[from] std::io::Error),
+}
+
+/// How long to wait after so many failures in a row.
+fn backoff_after(settings: BackoffSettings, failures: u32) -> Duration {
+    let mut random = rand::rngs::StdRng::from_os_rng();
+    let mut backoff = Backoff::new(settings);
+    let delays = (0..failures.clamp(1, 16)).map(|_| backoff.next_delay(&mut random));
+    delays.last().unwrap_or_default()
 }
 
 /// Identity of a source; none without a run.

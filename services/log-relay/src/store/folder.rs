@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use fs4::fs_std::FileExt as _;
+use windlass_ids::RelayId;
 
 /// A data folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,27 @@ impl DataFolder {
         Ok(Self { root, _lock: lock })
     }
 
+    /// The relay's id, made at the first start: the scheduler knows a relay again that was started anew.
+    pub(crate) fn relay_id(&self) -> Result<RelayId, FolderError> {
+        let path = self.root.join("relay-id");
+        let failed = |source| FolderError::Io {
+            path: path.clone(),
+            source,
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        // A file that a crash left empty is written again.
+        if let Ok(relay) = text.trim().parse() {
+            return Ok(relay);
+        }
+        let relay = RelayId::from_bytes(uuid::Uuid::new_v4().into_bytes());
+        std::fs::write(&path, format!("{relay}\n")).map_err(failed)?;
+        Ok(relay)
+    }
+
     /// Below it lie the live logs.
     pub(crate) fn live(&self) -> PathBuf {
         self.root.join("live")
@@ -74,7 +96,9 @@ mod tests {
         let held = DataFolder::open(folder.path()).expect("first");
         let error = DataFolder::open(folder.path()).expect_err("second");
         assert!(error.to_string().ends_with("is in use by another process"), "{error}");
+        let relay = held.relay_id().expect("an id");
         drop(held);
-        DataFolder::open(folder.path()).expect("free again");
+        let again = DataFolder::open(folder.path()).expect("free again");
+        assert_eq!(again.relay_id().expect("an id"), relay, "kept over restarts");
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{TailError, chain};
 use crate::hub::container::{Container, Found};
 use crate::hub::wake::Listener;
 use crate::hub::{Hub, attempt_key};
-use crate::key::ContainerKey;
+use crate::key::{AttemptKey, ContainerKey};
 use crate::metrics;
 use crate::store::block::{Block, Place};
 use crate::store::live::{Span, read_blocks};
@@ -188,12 +188,7 @@ impl Source {
         if self.take_live(hub, &key, begin) {
             return Ok(());
         }
-        let found = hub.archive.find(&key.attempt).await.map_err(|error| {
-            let error = chain(&error);
-            tracing::error!(container = %key, error, "archive cannot be read");
-            TailError::Storage
-        })?;
-        if let Some(manifest) = found {
+        if let Some(manifest) = find_archived(hub, &key.attempt).await? {
             hub.stop_waiting(&key.attempt, &self.listener);
             self.take_archived(manifest, begin);
             return Ok(());
@@ -299,6 +294,12 @@ impl Source {
         match container.find(self.record, READ_BYTES) {
             Found::Blocks(blocks) => Ok(Piece::Blocks(blocks)),
             Found::UpToDate => Ok(Piece::UpToDate),
+            Found::MovedAway => {
+                hub.left(&container, &self.listener).await;
+                self.origin = Origin::Unknown;
+                self.listener.raise();
+                Ok(Piece::UpToDate)
+            }
             Found::Ended => {
                 hub.left(&container, &self.listener).await;
                 self.origin = Origin::Over;
@@ -321,6 +322,25 @@ impl Source {
             Origin::Unknown | Origin::Archived(..) | Origin::Over => {}
         }
     }
+}
+
+/// The containers of an attempt. The scheduler no longer knows those of a pod that was let go: the archive does.
+pub(crate) async fn containers_of(hub: &Hub, log: &LogSource) -> Result<Vec<String>, TailError> {
+    let is_released = log.ended && log.relay.is_empty() && !log.pod_uid.is_empty();
+    let Some(key) = attempt_key(log).filter(|_| is_released) else {
+        return Ok(log.containers.clone());
+    };
+    let found = find_archived(hub, &key).await?;
+    let sealed = found.map(|manifest| manifest.containers.iter().map(|sealed| sealed.name.clone()).collect());
+    Ok(sealed.unwrap_or_else(|| log.containers.clone()))
+}
+
+async fn find_archived(hub: &Hub, key: &AttemptKey) -> Result<Option<Arc<Manifest>>, TailError> {
+    hub.archive.find(key).await.map_err(|error| {
+        let error = chain(&error);
+        tracing::error!(attempt = %key, error, "archive cannot be read");
+        TailError::Storage
+    })
 }
 
 async fn read_archived(hub: &Hub, manifest: &Manifest, index: usize, record: u64) -> Result<Piece, TailError> {

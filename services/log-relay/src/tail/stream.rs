@@ -14,7 +14,7 @@ use windlass_ids::RunId;
 
 use super::batch::Batch;
 use super::selection::{From, Selection, Until};
-use super::source::{Begin, Piece, Source};
+use super::source::{Begin, Piece, Source, containers_of};
 use super::wire::Outgoing;
 use crate::cursor::{Cursor, SourceId, SourcePosition};
 use crate::error::TailError;
@@ -93,15 +93,15 @@ impl Reader {
         let watch = hub.runs.watch(&selection.namespace, &selection.run);
         let mut changes = watch.changes();
         let deadline = Instant::now() + LOOKUP;
-        let run = loop {
+        let (run, checked, sources) = loop {
             {
                 let view = watch.view();
                 if let Some((code, message)) = view.refused.clone() {
                     return Err(TailError::RunRefused { code, message });
                 }
                 if let Some(run) = view.run.filter(|_| view.synced) {
-                    selection.check(&view)?;
-                    break run;
+                    let (sources, _) = view.news_since(0);
+                    break (run, selection.check(&view), sources);
                 }
             }
             tokio::select! {
@@ -110,6 +110,10 @@ impl Reader {
                 () = sleep_until(deadline) => return Err(TailError::SchedulerUnreachable),
             }
         };
+        match checked {
+            Err(TailError::UnknownContainer { .. }) if has_container(&hub, &selection, &sources).await? => {}
+            checked => checked?,
+        }
         let now = Instant::now();
         let (finished, resumed) = match &selection.from {
             From::Cursor(cursor) => (cursor.finished.clone(), cursor.open.clone()),
@@ -168,13 +172,13 @@ impl Reader {
     }
 
     async fn stream(&mut self) -> Result<EndReason, Stop> {
-        self.admit();
+        self.admit().await?;
         // The first message is a cursor, so that a client can resume from its first line on.
         let cursor = self.cursor().encode().to_vec();
         self.send(Message::Checkpoint(Checkpoint { cursor })).await?;
         self.first_sources = self.sources.len();
         loop {
-            self.admit();
+            self.admit().await?;
             self.pump().await?;
             self.flush().await?;
             if let Some(reason) = self.is_over() {
@@ -214,19 +218,20 @@ impl Reader {
     }
 
     /// Takes over what the scheduler says of the run.
-    fn admit(&mut self) {
+    async fn admit(&mut self) -> Result<(), TailError> {
         let (news, version) = self.watch.view().news_since(self.seen);
         self.seen = version;
         for log in news {
             if !self.selection.takes(&log) {
                 continue;
             }
-            for container in log.containers.clone() {
+            for container in containers_of(&self.hub, &log).await? {
                 if self.selection.takes_container(&container) {
                     self.admit_source(&log, container);
                 }
             }
         }
+        Ok(())
     }
 
     fn admit_source(&mut self, log: &Arc<LogSource>, container: String) {
@@ -266,7 +271,7 @@ impl Reader {
             if self.moved && self.last_checkpoint.elapsed() >= CHECKPOINT {
                 self.flush().await?;
                 self.checkpoint().await?;
-                self.admit();
+                self.admit().await?;
             }
         }
         Ok(())
@@ -555,6 +560,17 @@ impl Reader {
         self.last_message = Instant::now();
         Ok(())
     }
+}
+
+/// Whether one of the selected sources has a container of the selection, archived ones included.
+async fn has_container(hub: &Hub, selection: &Selection, sources: &[Arc<LogSource>]) -> Result<bool, TailError> {
+    for log in sources.iter().filter(|log| selection.takes(log)) {
+        let names = containers_of(hub, log).await?;
+        if names.iter().any(|name| selection.takes_container(name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Selection {

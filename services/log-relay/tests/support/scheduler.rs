@@ -38,6 +38,10 @@ pub struct State {
     pub deaf: bool,
     /// Ends every connection once.
     pub cut: u64,
+    /// Whether relays are welcomed as known.
+    pub known: bool,
+    /// Attempts whose pods were let go.
+    pub abandoned: Vec<(u32, u32)>,
     grants: u64,
 }
 
@@ -64,7 +68,10 @@ impl Scheduler {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = format!("http://{}", listener.local_addr().expect("address"));
         let scheduler = Self {
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(State {
+                known: true,
+                ..State::default()
+            })),
             version: Arc::new(watch::Sender::new(0)),
             address,
         };
@@ -115,10 +122,18 @@ impl Scheduler {
         });
     }
 
+    /// The attempt has ended.
+    pub fn end_attempt(&self, step: u32, attempt: u32) {
+        self.reassign(step, attempt, |source| source.ended = true);
+    }
+
     pub fn end_run(&self) {
         self.change(|state| {
             "SUCCEEDED".clone_into(&mut state.ended_state);
             state.steps.iter_mut().for_each(|step| step.ended = true);
+            for assign in state.assigned.values_mut() {
+                assign.source.as_mut().expect("source").ended = true;
+            }
         });
     }
 
@@ -155,6 +170,7 @@ impl Scheduler {
             protocol: 1,
             epoch: 1,
             installation: String::new(),
+            known: self.state().known,
         });
         out.send(Ok(session.message(0, welcome))).await.ok()?;
         loop {
@@ -223,6 +239,15 @@ impl Session {
                 self.assigned.insert(*key, assign.clone());
                 messages.push(self.numbered(Message::Assign(assign.clone())));
             }
+        }
+        for key in state.abandoned.drain(..) {
+            let assign = state.assigned.remove(&key).expect("assigned");
+            messages.push(self.numbered(Message::Abandon(Abandon {
+                grant: assign.grant,
+                run_id: RUN.to_vec(),
+                step: key.0,
+                attempt: key.1,
+            })));
         }
         if state.forget && !self.forgot {
             self.forgot = true;

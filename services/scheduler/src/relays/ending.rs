@@ -6,6 +6,7 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::follow::v1 as wire;
 use windlass_ids::{AttemptId, ClusterUid, PodUid, RelayId, RunId, StepIndex, Timestamp};
 
+use super::session::Order;
 use super::source::{ReleaseTime, Source};
 use super::{RELAY_GRACE, Relays, State};
 use crate::executors::{Executors, key};
@@ -114,9 +115,8 @@ impl Relays {
             state.release(attempt, &shared.executors);
         }
         for relay in state.relays.values_mut() {
-            relay.forgets.insert(run);
             relay.unsubscribe_run(run);
-            relay.wake.notify_one();
+            relay.order(Order::Forget(run));
         }
     }
 
@@ -172,8 +172,23 @@ impl State {
             metrics::counter!(metric::UNSEALED_RELEASES).increment(1);
             tracing::warn!(attempt_id = %attempt, "pod is released before its log was sealed");
         }
-        self.remove(attempt);
+        self.let_go_of_log(attempt);
         self.finish(attempt.run, executors);
+    }
+
+    /// Takes a source out whose pod goes. A log that is not sealed ends as it is, and its readers are told that nobody has it any more.
+    fn let_go_of_log(&mut self, attempt: AttemptId) {
+        let Some(source) = self.remove(attempt) else { return };
+        if source.sealed {
+            return;
+        }
+        if let Some(relay) = source.relay.and_then(|relay| self.relays.get_mut(&relay)) {
+            let grant = source.grant;
+            relay.order(Order::Abandon { grant, attempt });
+        }
+        for relay in self.relays.values_mut() {
+            relay.touch(attempt.run, &[(attempt.step, attempt.number)]);
+        }
     }
 
     /// Finishes a run that has ended and has no pod left.

@@ -285,14 +285,8 @@ impl State {
                 return Some(relay.number(Message::Assign(assign)));
             }
         }
-        if let Some(revoke) = relay.revokes.pop_front() {
-            return Some(relay.number(Message::Revoke(revoke)));
-        }
-        if let Some(run) = relay.forgets.pop_first() {
-            let forget = wire::ForgetRun {
-                run_id: run.as_bytes().to_vec(),
-            };
-            return Some(relay.number(Message::Forget(forget)));
+        if let Some(order) = relay.next_order() {
+            return Some(order);
         }
         if let Some(refusal) = relay.refusals.pop_front() {
             return Some(relay.unnumbered(Message::Run(refusal)));

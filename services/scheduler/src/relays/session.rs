@@ -17,6 +17,36 @@ const MAX_SUBSCRIPTIONS: usize = 100_000;
 /// Steps of one update.
 const MAX_STEPS: usize = 500;
 
+/// Something that a relay has to do once.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// Seal what there is of an attempt whose pod is let go.
+    Abandon {
+        /// Number of the assignment.
+        grant: u64,
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// Delete the logs of a run.
+    Forget(RunId),
+}
+
+impl Order {
+    fn message(&self) -> wire::follow_response::Message {
+        match self {
+            Self::Abandon { grant, attempt } => wire::follow_response::Message::Abandon(wire::Abandon {
+                grant: *grant,
+                run_id: attempt.run.as_bytes().to_vec(),
+                step: attempt.step.0,
+                attempt: attempt.number,
+            }),
+            Self::Forget(run) => wire::follow_response::Message::Forget(wire::ForgetRun {
+                run_id: run.as_bytes().to_vec(),
+            }),
+        }
+    }
+}
+
 /// A relay as long as it is remembered; see the module.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -33,8 +63,9 @@ pub(super) struct Relay {
     pub(super) received: u64,
     pub(super) told: u64,
     pub(super) assigns: BTreeSet<AttemptId>,
-    pub(super) revokes: VecDeque<wire::Revoke>,
-    pub(super) forgets: BTreeSet<RunId>,
+    /// What it has to do, and what it was told of that and has not acknowledged: nothing but this repeats it.
+    orders: VecDeque<Order>,
+    unacknowledged: VecDeque<(u64, Order)>,
     pub(super) refusals: VecDeque<wire::RunUpdate>,
     subscriptions: BTreeMap<u64, Subscription>,
     /// Subscriptions by run.
@@ -56,13 +87,49 @@ impl Relay {
             received: 0,
             told: 0,
             assigns: BTreeSet::new(),
-            revokes: VecDeque::new(),
-            forgets: BTreeSet::new(),
+            orders: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
             refusals: VecDeque::new(),
             subscriptions: BTreeMap::new(),
             runs: BTreeMap::new(),
             talking: BTreeSet::new(),
         }
+    }
+
+    /// Gives it something to do.
+    pub(super) fn order(&mut self, order: Order) {
+        self.orders.push_back(order);
+        self.wake.notify_one();
+    }
+
+    /// The next order, as a numbered message.
+    pub(super) fn next_order(&mut self) -> Option<wire::FollowResponse> {
+        let order = self.orders.pop_front()?;
+        let message = self.number(order.message());
+        self.unacknowledged.push_back((self.sequence, order));
+        Some(message)
+    }
+
+    /// It took over everything up to a number.
+    pub(super) fn acknowledged(&mut self, sequence: u64) {
+        while self
+            .unacknowledged
+            .front()
+            .is_some_and(|(number, _)| *number <= sequence)
+        {
+            self.unacknowledged.pop_front();
+        }
+    }
+
+    /// A new stream: numbers begin anew, and what was not acknowledged is said again first.
+    pub(super) fn restart(&mut self) {
+        self.sequence = 0;
+        self.received = 0;
+        self.told = 0;
+        let again: Vec<Order> = self.unacknowledged.drain(..).map(|(_, order)| order).collect();
+        again.into_iter().rev().for_each(|order| self.orders.push_front(order));
+        self.unsubscribe_all();
+        self.refusals.clear();
     }
 
     /// Begins a subscription, unless there are too many.

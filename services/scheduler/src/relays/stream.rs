@@ -56,6 +56,7 @@ pub(crate) async fn follow(
             protocol,
             epoch: partition.epoch,
             installation: partition.installation.to_string(),
+            known: attached.known,
         })),
         ..wire::FollowResponse::default()
     };
@@ -75,6 +76,8 @@ fn bad(field: &'static str, fault: &impl std::fmt::Display) -> SessionError {
 /// A stream that is attached to a relay.
 struct Attached {
     number: u64,
+    /// Whether the relay was known before.
+    known: bool,
     token: CancellationToken,
     wake: Arc<Notify>,
 }
@@ -151,7 +154,7 @@ async fn read(
             }
             Some(Message::Heartbeat(_)) | None => {}
         }
-        shared.relays.received(relay, request.sequence);
+        shared.relays.received(relay, request.sequence, request.acknowledged);
     }
 }
 
@@ -189,6 +192,7 @@ impl Relays {
         state.last_stream += 1;
         let number = state.last_stream;
         let token = CancellationToken::new();
+        let known = state.relays.contains_key(&of);
         let relay = state
             .relays
             .entry(of)
@@ -196,11 +200,7 @@ impl Relays {
         relay.name = hello.name;
         relay.address = hello.advertised_address;
         relay.gone_since = None;
-        relay.sequence = 0;
-        relay.received = 0;
-        relay.told = 0;
-        relay.unsubscribe_all();
-        relay.refusals.clear();
+        relay.restart();
         let wake = Arc::clone(&relay.wake);
         if let Some((_, older)) = relay.stream.replace((number, token.clone())) {
             older.cancel();
@@ -214,7 +214,12 @@ impl Relays {
             state.assign(attempt, &shared.executors);
         }
         shared.executors.set_relays(Self::announced(&state));
-        Ok(Attached { number, token, wake })
+        Ok(Attached {
+            number,
+            known,
+            token,
+            wake,
+        })
     }
 
     /// Takes a stream away, unless another one took its place.
@@ -232,8 +237,11 @@ impl Relays {
         self.with(of, |relay| relay.unsubscribe(subscription));
     }
 
-    fn received(&self, of: RelayId, sequence: u64) {
-        self.with(of, |relay| relay.received = relay.received.max(sequence));
+    fn received(&self, of: RelayId, sequence: u64, acknowledged: u64) {
+        self.with(of, |relay| {
+            relay.received = relay.received.max(sequence);
+            relay.acknowledged(acknowledged);
+        });
     }
 
     fn with(&self, of: RelayId, change: impl FnOnce(&mut Relay)) {

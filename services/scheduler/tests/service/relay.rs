@@ -16,6 +16,7 @@ use crate::support::Scheduler;
 pub(crate) struct Told {
     pub(crate) assigns: Vec<wire::Assign>,
     pub(crate) forgotten: Vec<Vec<u8>>,
+    pub(crate) abandoned: Vec<wire::Abandon>,
     pub(crate) updates: Vec<wire::RunUpdate>,
     pub(crate) welcomes: usize,
 }
@@ -116,6 +117,7 @@ impl Relay {
                 }
             }
             Message::Forget(forget) => told.forgotten.push(forget.run_id),
+            Message::Abandon(abandon) => told.abandoned.push(abandon),
             Message::Run(update) => told.updates.push(update),
             Message::Revoke(_) | Message::Heartbeat(_) => {}
         }

@@ -63,6 +63,43 @@ async fn i10_a_pod_is_released_after_the_seal_deadline_even_without_a_relay() {
 }
 
 #[tokio::test]
+async fn i7_a_relay_that_did_not_seal_in_time_is_told_until_it_has_heard_and_so_are_readers() {
+    let stage = keeping(Duration::from_millis(50), |_, _| Play::Hold).await;
+    let run = stage.submit("r1", pipeline(&[("a", &[])])).await;
+    let relay = Relay::new(1, false).subscribing(&run.name);
+    let following = relay.spawn(&stage.scheduler);
+    eventually("the assignment", || async { relay.told().assigns.last().cloned() }).await;
+    let cancel = run::CancelRunRequest {
+        namespace: "ml".to_owned(),
+        run: run.name.clone(),
+        ..run::CancelRunRequest::default()
+    };
+    stage.scheduler.runs().cancel_run(cancel).await.expect("cancelled");
+    stage.ended(&run).await;
+    let abandon = eventually("the order", || async { relay.told().abandoned.last().cloned() }).await;
+    let grant = relay.told().assigns[0].grant;
+    assert_eq!((abandon.grant, abandon.step, abandon.attempt), (grant, 0, 1));
+    // Whoever reads hears that no relay has the log any more.
+    eventually("the news of readers", || async {
+        let told = relay.told();
+        let sources = told.updates.iter().flat_map(|update| &update.sources);
+        sources
+            .last()
+            .is_some_and(|source| source.ended && source.relay.is_empty())
+            .then_some(())
+    })
+    .await;
+    following.abort();
+    // It was not acknowledged, so it is said again.
+    let following = relay.spawn(&stage.scheduler);
+    eventually("the order again", || async {
+        (relay.told().abandoned.len() == 2).then_some(())
+    })
+    .await;
+    following.abort();
+}
+
+#[tokio::test]
 async fn a_running_container_is_assigned_and_told_again_at_its_end_and_after_a_reconnect() {
     let stage = keeping(Duration::from_secs(600), |_, _| Play::Hold).await;
     let relay = Relay::new(1, true);
