@@ -164,11 +164,12 @@ fn follow(mut source: impl Read + Send + 'static, stream: Stream, log: Arc<Mutex
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => 0,
             };
+            // The time is taken under the lock, so that the times of both streams are in the order of the file.
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             match count {
                 0 => framer.finish(crate::clock::timestamp(), &mut entries),
                 _ => framer.push(crate::clock::timestamp(), &buffer[..count], &mut entries),
             }
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             if log.write_all(&entries).is_err() {
                 // A full disk loses lines, as it does for a container runtime; the container goes on.
             }

@@ -48,7 +48,7 @@ impl Process {
     }
 
     async fn wait_phase(&self, name: &str, phase: &str) -> serde_json::Value {
-        for _ in 0..800 {
+        for _ in 0..2400 {
             let pod = json!(self.pods().get(name).await.expect("get"));
             if pod["status"]["phase"] == phase {
                 return pod;
@@ -105,9 +105,10 @@ async fn i2_containers_outlive_kill_9_and_start_once() {
     let cluster = Process::start(&data).await;
     for n in 0..8 {
         let script = format!(
-            "echo {n} >> {}; while ! test -e {}; do sleep 0.02; done; echo done; exit {n}",
+            "echo {n} >> {}; while ! test -e {}; do test -d {} || exit 99; sleep 0.02; done; echo done; exit {n}",
             starts.display(),
-            gate.display()
+            gate.display(),
+            folder.path().display()
         );
         let pod: Pod = serde_json::from_value(shell_pod(&format!("p{n}"), &script)).expect("a pod");
         cluster

@@ -244,7 +244,7 @@ async fn deletion_asks_first_and_then_kills_the_whole_group() {
 }
 
 async fn wait_log(cluster: &Cluster, name: &str, text: &str) {
-    for _ in 0..400 {
+    for _ in 0..2400 {
         if cluster
             .pods()
             .logs(name, &LogParams::default())
@@ -261,9 +261,8 @@ async fn wait_log(cluster: &Cluster, name: &str, text: &str) {
 #[tokio::test]
 async fn a_deadline_ends_a_pod() {
     let cluster = Cluster::start().await;
-    let mut pod = shell_pod("slow", "sleep 600");
-    pod["spec"]["activeDeadlineSeconds"] = json!(1);
-    pod["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    let mut pod = shell_pod("slow", "exec sleep 600");
+    pod["spec"]["activeDeadlineSeconds"] = json!(3);
     cluster.create(pod).await;
     let pod = cluster.wait_phase("slow", "Failed").await;
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
@@ -294,7 +293,7 @@ async fn what_the_node_cannot_serve_stays_pending() {
     );
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), "default");
     let about = ListParams::default().fields("involvedObject.name=gpu");
-    for _ in 0..200 {
+    for _ in 0..2400 {
         if !events.list(&about).await.expect("events").items.is_empty() {
             break;
         }

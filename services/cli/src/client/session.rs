@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use windlass_api::log::v1::log_service_client::LogServiceClient;
 use windlass_api::pipeline::v1::pipeline_service_client::PipelineServiceClient;
 use windlass_api::run::v1::run_service_client::RunServiceClient;
-use windlass_api::run::v1::{GetRunRequest, ListStepsRequest, Run, Step};
+use windlass_api::run::v1::{GetRunRequest, ListRunsRequest, ListStepsRequest, Run, Step};
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_service::{AuthenticatedChannel, ChannelSettings, Clock, connect_lazy};
@@ -16,9 +16,13 @@ use super::target::Target;
 use crate::args::GlobalArgs;
 use crate::embedded::Embedded;
 use crate::errors::{CliError, Exit, Result};
+use crate::output;
 
 /// How long a relay may take to join a scheduler that was just started.
 const RELAY_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between looks for runs of others.
+const OTHERS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Page size of lists.
 const PAGE: u32 = 500;
@@ -99,6 +103,16 @@ impl Session {
     /// # Errors
     /// When a part of it ended badly.
     pub async fn close(self) -> Result<()> {
+        let interrupted = || CliError::new(Exit::Interrupted, "left before everything had ended in order");
+        if self.is_embedded() {
+            tokio::select! {
+                () = self.wait_for_others() => {}
+                _ = tokio::signal::ctrl_c() => {
+                    self.abandon().await;
+                    return Err(interrupted());
+                }
+            }
+        }
         // Open connections would hold up the servers' drain.
         drop(self.channel);
         let Some(embedded) = self.embedded else {
@@ -106,8 +120,35 @@ impl Session {
         };
         tokio::select! {
             stopped = embedded.stop() => stopped,
-            _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Interrupted, "left before everything had ended in order")),
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
         }
+    }
+
+    /// Waits for runs that others, who found this server, have submitted: their steps are processes of this one.
+    async fn wait_for_others(&self) {
+        let mut told = String::new();
+        while let Some(run) = self.active_run().await {
+            if told != run.name {
+                output::note(format!(
+                    "run {} runs here, too: waiting for its end (Ctrl-C stops it)",
+                    run.name
+                ));
+                told = run.name;
+            }
+            tokio::time::sleep(OTHERS_PAUSE).await;
+        }
+    }
+
+    /// A run that has not ended, of any namespace; none when that cannot be told.
+    async fn active_run(&self) -> Option<Run> {
+        let request = ListRunsRequest {
+            namespace: "*".to_owned(),
+            page_size: 1,
+            filter: "state=QUEUED,RUNNING,CANCELLING".to_owned(),
+            ..ListRunsRequest::default()
+        };
+        let page = self.runs().list_runs(request).await.ok()?.into_inner();
+        page.runs.into_iter().next()
     }
 
     /// Ends what was started for this session at once.

@@ -1,7 +1,7 @@
 //! The data folder: one process at a time, and what it keeps there.
 
 use std::fs::File;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rand::RngCore as _;
@@ -67,7 +67,10 @@ impl DataFolder {
     pub(crate) fn token(&self) -> Result<String> {
         let path = self.path.join("token");
         match std::fs::read_to_string(&path) {
-            Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
+            Ok(token) if !token.trim().is_empty() => {
+                keep_private(&path)?;
+                Ok(token.trim().to_owned())
+            }
             Ok(_) => self.new_token(&path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.new_token(&path),
             Err(error) => Err(CliError::bad_input(format!("cannot read {}: {error}", path.display()))),
@@ -88,6 +91,20 @@ impl DataFolder {
     }
 }
 
+/// Takes a secret file away from others who may have been given it, such as by a copy.
+fn keep_private(path: &Path) -> Result<()> {
+    let private = || {
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(())
+    };
+    private().map_err(|error: std::io::Error| {
+        CliError::bad_input(format!("{} can be read by others: {error}", display_path(path)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,10 +119,16 @@ mod tests {
         assert!(matches!(DataFolder::take(&path).expect("tried"), Held::Elsewhere));
         let token = ours.token().expect("made");
         assert_eq!(token.len(), 48);
+        std::fs::set_permissions(path.join("token"), std::fs::Permissions::from_mode(0o644)).expect("widened");
         drop(ours);
         let Held::Ours(again) = DataFolder::take(&path).expect("taken") else {
             panic!("nobody holds it");
         };
         assert_eq!(again.token().expect("kept"), token);
+        let mode = std::fs::metadata(path.join("token"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

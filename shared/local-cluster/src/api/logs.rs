@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::resources::PODS;
 use crate::runtime::cri::Entry;
 use crate::runtime::folders::{RunFolder, last_start};
+use crate::runtime::process::{Identity, read_record};
 
 const READ_SIZE: usize = 64 * 1024;
 /// An active log is looked at this often, a silent one less and less.
@@ -279,9 +280,9 @@ impl LogReader {
     }
 }
 
-/// Whether nothing will be written any more: the container's end is recorded, or its folder is gone.
+/// Whether nothing will be written any more: the container's end is recorded, its folder is gone, or the process that wrote is.
 fn ended(exit: &Path, claim: &Path) -> bool {
-    exit.exists() || !claim.exists()
+    exit.exists() || read_record::<Identity>(claim).is_none_or(|shim| !shim.alive())
 }
 
 /// Moves to the start of the last `lines` entries, reading backwards.

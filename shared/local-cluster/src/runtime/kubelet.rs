@@ -22,6 +22,8 @@ use crate::store::{Cursor, Key, ListRequest, Object, Outcome};
 const BATCH: usize = 256;
 /// A deleted pod's logs are gone about a second after its end, as on a real node.
 const CLEANUP_DELAY: Duration = Duration::from_secs(1);
+/// Between tries to bind a pod.
+const BIND_PAUSE: Duration = Duration::from_millis(500);
 const FULL: &str = "0/1 nodes are available: 1 Too many pods.";
 
 type Update = watch::Sender<Option<Arc<Object>>>;
@@ -299,23 +301,31 @@ impl Kubelet {
         }
     }
 
+    /// Binds a pod. It holds its slot meanwhile, so this is tried, as through a full disk, until the pod is bound or gone.
     fn bind(&self, key: Key, pod: Value) {
         let context = self.context.clone();
         tokio::spawn(async move {
-            let bound = context.store.update(&key, |old, pod| {
-                if !old.deleting {
-                    bind_value(pod);
+            loop {
+                let bound = context.store.update(&key, |old, pod| {
+                    if !old.deleting {
+                        bind_value(pod);
+                    }
+                    Ok(Outcome::Keep)
+                });
+                match bound.await {
+                    Ok(bound) if bound.field("spec.nodeName").is_empty() => return,
+                    Ok(_) => {
+                        let name = format!("{}/{}", key.namespace, key.name);
+                        let text = format!("Successfully assigned {name} to {NODE_NAME}");
+                        return context.events.normal(&pod, "Scheduled", text);
+                    }
+                    Err(error) if error.code == http::StatusCode::NOT_FOUND => return,
+                    Err(error) => tracing::warn!(%error, pod = key.name, "pod is not bound yet"),
                 }
-                Ok(Outcome::Keep)
-            });
-            match bound.await {
-                Ok(bound) if bound.field("spec.nodeName").is_empty() => {}
-                Ok(_) => {
-                    let name = format!("{}/{}", key.namespace, key.name);
-                    let text = format!("Successfully assigned {name} to {NODE_NAME}");
-                    context.events.normal(&pod, "Scheduled", text);
+                tokio::select! {
+                    () = context.stop.cancelled() => return,
+                    () = tokio::time::sleep(BIND_PAUSE) => {}
                 }
-                Err(error) => tracing::debug!(%error, "pod not bound"),
             }
         });
     }

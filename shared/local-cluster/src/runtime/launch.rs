@@ -13,6 +13,8 @@ use super::environment::TERMINATION_LOG;
 use super::folders::RunFolder;
 use super::process::{ExitRecord, Identity, Launch, Started, read_record, with_environment};
 
+/// Looks for processes that are left, at most.
+const MOST_LOOKS: usize = 100;
 /// How long a shim may take to start its command.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a container that another process has started is looked at.
@@ -85,14 +87,23 @@ impl Running {
         record
     }
 
-    /// Without its shim a container is nobody's: all its processes go. They are known by their environment, since the
-    /// shim may have died before it could say which they are.
     fn clear_away(&self) {
-        let mark = format!("{TERMINATION_LOG}={}", self.folder.termination_message().display());
-        for process in with_environment(&mark) {
-            process.signal(Signal::SIGKILL);
-        }
+        clear_away(&self.folder);
     }
+}
+
+/// Without its shim a container is nobody's: all its processes go. They are known by their environment, since the shim may have died
+/// before it could say which they are. One that forks meanwhile is found by the next look.
+pub(super) fn clear_away(folder: &RunFolder) {
+    let mark = format!("{TERMINATION_LOG}={}", folder.termination_message().display());
+    for _ in 0..MOST_LOOKS {
+        let left = with_environment(&mark);
+        if left.is_empty() {
+            return;
+        }
+        left.iter().for_each(|process| process.signal(Signal::SIGKILL));
+    }
+    tracing::warn!(folder = %folder.0.display(), "processes of a container without its shim cannot be ended");
 }
 
 /// Starts a container in a folder that no other start has used.

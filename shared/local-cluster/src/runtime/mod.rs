@@ -92,8 +92,9 @@ fn kill_containers(pod_folder: &Path) {
     for container in containers {
         for start in std::fs::read_dir(container.path()).into_iter().flatten().flatten() {
             let run = folders::RunFolder(start.path());
-            if let Some(shim) = process::read_record::<process::Identity>(&run.claim()) {
-                shim.signal(Signal::SIGUSR1);
+            match process::read_record::<process::Identity>(&run.claim()) {
+                Some(shim) if shim.alive() => shim.signal(Signal::SIGUSR1),
+                _ => launch::clear_away(&run),
             }
         }
     }

@@ -65,7 +65,7 @@ impl Cluster {
     /// Waits, bounded, until the pod fulfils a condition.
     pub(crate) async fn wait(&self, name: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        for _ in 0..600 {
+        for _ in 0..2400 {
             last = json!(self.pods().get_opt(name).await.expect("get"));
             if done(&last) {
                 return last;
@@ -105,7 +105,7 @@ pub(crate) fn shell_pod(name: &str, script: &str) -> Value {
         "metadata": {"name": name, "namespace": "default"},
         "spec": {
             "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 5,
+            "terminationGracePeriodSeconds": 30,
             "containers": [{"name": "main", "image": "none", "command": ["sh", "-c", script]}],
         },
     })
