@@ -68,6 +68,11 @@ pub enum Effect {
         /// The whole set.
         shards: ShardSet,
     },
+    /// The executor was given up: its lease has ended and it has no shards. It has to connect anew; nothing of its session goes on.
+    SessionEnded {
+        /// The executor.
+        incarnation: Incarnation,
+    },
     /// List all leased shards.
     RequestInventory {
         /// The executor.

@@ -47,7 +47,7 @@ pub enum Event {
         alias: ClusterAlias,
         /// Launches that it takes before they are acknowledged.
         credit: u32,
-        /// Whether the session goes on where it was: everything sent is still known to it.
+        /// Whether the session goes on where it was: everything sent is still known to it. Refused when the session has ended.
         resumed: bool,
     },
     /// An executor's stream broke. This is no loss: its lease goes on until it expires.

@@ -218,7 +218,7 @@ impl Executors {
         }
         let keeps = |owner: &Incarnation| {
             let session = self.sessions.get(owner);
-            session.is_some_and(|session| !session.draining)
+            session.is_some_and(|session| session.cluster == cluster && !session.draining)
         };
         for owner in owners.iter_mut() {
             *owner = owner.filter(keeps);

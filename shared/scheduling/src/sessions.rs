@@ -21,6 +21,9 @@ impl Scheduler {
         resumed: bool,
     ) -> Result<(), Rejection> {
         let incarnation = identity.incarnation;
+        if resumed && !self.resumes(&identity) {
+            return Err(Rejection::UnknownExecutor { incarnation });
+        }
         let in_use = |cluster| {
             let mut runs = self.runs.iter().flatten();
             runs.any(|run| run.attempts().iter().any(|attempt| attempt.cluster == cluster))
@@ -28,7 +31,6 @@ impl Scheduler {
         self.executors.check_alias(&identity.cluster, &identity.alias, in_use)?;
         let cluster = self.executors.intern(&identity.cluster, &identity.alias, turn.now);
         self.executors.clusters[cluster as usize].alias = identity.alias.clone();
-        let resumed = resumed && self.resumes(incarnation, cluster);
         if resumed {
             self.resume(turn, incarnation, credit);
         } else {
@@ -49,9 +51,9 @@ impl Scheduler {
         Ok(())
     }
 
-    fn resumes(&self, incarnation: Incarnation, cluster: u32) -> bool {
-        let session = self.executors.sessions.get(&incarnation);
-        session.is_some_and(|session| session.cluster == cluster)
+    fn resumes(&self, identity: &ExecutorIdentity) -> bool {
+        let session = self.executors.sessions.get(&identity.incarnation);
+        session.is_some_and(|session| session.identity.cluster == identity.cluster)
     }
 
     fn resume(&mut self, turn: &mut Turn<'_>, incarnation: Incarnation, credit: u32) {
@@ -86,7 +88,9 @@ impl Scheduler {
             acknowledged: 0,
             heard_at: turn.now,
             inventory_asked_at: turn.now,
-            shards: earlier.map_or_else(ShardSet::default, |earlier| earlier.shards),
+            shards: earlier
+                .filter(|earlier| earlier.cluster == cluster)
+                .map_or_else(ShardSet::default, |earlier| earlier.shards),
             missing: Default::default(),
         };
         self.executors.sessions.insert(incarnation, session);
@@ -170,6 +174,7 @@ impl Scheduler {
             .collect();
         for (incarnation, cluster, end) in ended {
             self.executors.sessions.remove(&incarnation);
+            turn.effect(Effect::SessionEnded { incarnation });
             self.raise_fence(cluster, end);
             self.sight_changed(turn.now, cluster);
             self.deal_shards(turn, cluster);

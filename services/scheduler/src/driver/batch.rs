@@ -161,6 +161,9 @@ impl Batch {
 
     fn report(&mut self, live: &mut Live, report: Report) {
         let incarnation = report.session.incarnation;
+        if report.session.is_retired() {
+            return;
+        }
         for event in report.events {
             match live.core.handle(self.now, event, &mut self.decision) {
                 Ok(()) => {}

@@ -70,7 +70,7 @@ impl Driver {
             Effect::Launch(_) | Effect::Stop { .. } | Effect::Probe { .. } | Effect::RequestInventory { .. } => {
                 shared.executors.carry_out(effect, &shared.runs)
             }
-            Effect::LeaseShards { .. } => {
+            Effect::LeaseShards { .. } | Effect::SessionEnded { .. } => {
                 shared.executors.carry_out(effect, &shared.runs);
                 shared.relays.leases_changed(shared);
             }
@@ -100,9 +100,6 @@ impl Driver {
         metrics::gauge!(metric::WAITING_COMMANDS, "lane" => "submissions").set(submissions as f64);
         metrics::gauge!(metric::WAITING_COMMANDS, "lane" => "reports").set(reports as f64);
         self.shared.relays.sweep(&self.shared);
-        self.shared
-            .executors
-            .sweep(self.shared.clock.now(), self.shared.timing.lease);
         self.shared.executors.measure();
     }
 }

@@ -5,6 +5,7 @@
 
 mod convert;
 mod hello;
+mod leases;
 mod material;
 mod outbox;
 mod session;
@@ -13,24 +14,23 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::server::v1::ClusterInfo;
-use windlass_ids::{AttemptId, ClusterUid, Incarnation, Namespace, PodUid, RunId, Shard, Timestamp};
+use windlass_ids::{AttemptId, ClusterUid, Incarnation, Namespace, PodUid, RunId, Shard};
 use windlass_scheduling::{Effect, Launch, ShardSet};
 
 pub(crate) use hello::negotiate;
 pub(crate) use outbox::key;
 pub(crate) use session::Session;
 pub(crate) use stream::connect;
+#[cfg(test)]
+pub(crate) use {hello::Hello, stream::open_session};
 
+use self::leases::Leases;
 use crate::metric;
 use crate::read_model::{ReadModel, stopped};
-
-/// Leases after which a silent executor's session is forgotten.
-const LEASES_KEPT: u32 = 4;
 
 /// The sessions of all executors; see the module.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ pub(crate) struct Executors {
 #[derive(Debug, Default)]
 struct Known {
     sessions: BTreeMap<Incarnation, Arc<Session>>,
-    shards: BTreeMap<Incarnation, ShardSet>,
+    leases: Leases,
     relays: Vec<wire::Relay>,
     /// Executors whose inventory was taken in since they connected.
     inventoried: BTreeSet<Incarnation>,
@@ -57,15 +57,13 @@ impl Executors {
     pub(crate) fn install(&self, session: Arc<Session>) {
         let mut known = self.lock();
         session.tell(|outbox| outbox.relays(known.relays.clone()));
-        if !known
-            .sessions
-            .get(&session.incarnation)
-            .is_some_and(|known| Arc::ptr_eq(known, &session))
-        {
-            known.inventoried.remove(&session.incarnation);
+        let older = known.sessions.insert(session.incarnation, Arc::clone(&session));
+        if older.as_ref().is_some_and(|older| Arc::ptr_eq(older, &session)) {
+            return;
         }
-        if let Some(older) = known.sessions.insert(session.incarnation, session) {
-            older.detach();
+        known.inventoried.remove(&session.incarnation);
+        if let Some(older) = older {
+            older.retire();
         }
     }
 
@@ -77,31 +75,28 @@ impl Executors {
     /// The clusters all of whose shards were listed since their executors connected: what is not known of them is not there.
     pub(crate) fn listed_clusters(&self) -> BTreeSet<ClusterUid> {
         let known = self.lock();
-        let clusters: BTreeSet<&ClusterUid> = known.sessions.values().map(|session| &session.cluster).collect();
-        let listed = |cluster: &ClusterUid| {
-            let sessions = known.sessions.values().filter(|session| session.cluster == *cluster);
-            let listed = sessions.filter(|session| known.inventoried.contains(&session.incarnation));
-            let shards = listed.filter_map(|session| known.shards.get(&session.incarnation));
-            let all: ShardSet = shards.flat_map(ShardSet::iter).collect();
-            all == ShardSet::ALL
-        };
-        clusters
-            .into_iter()
-            .filter(|cluster| listed(cluster))
-            .cloned()
-            .collect()
+        let listed = |owner| known.inventoried.contains(&owner);
+        known.leases.whole(listed).cloned().collect()
     }
 
-    /// Forgets the sessions of processes that were not heard for several leases: the core has given them up before.
-    pub(crate) fn sweep(&self, now: Timestamp, lease: Duration) {
+    /// The core has given an executor up: its session cannot go on, and nothing is told to it any more.
+    fn end(&self, incarnation: Incarnation) {
         let mut known = self.lock();
-        let lost = |session: &Session| !session.is_attached() && now.since(session.last_heard()) > lease * LEASES_KEPT;
-        let sessions = known.sessions.values().filter(|session| lost(session));
-        let gone: Vec<Incarnation> = sessions.map(|session| session.incarnation).collect();
-        for incarnation in gone {
-            known.sessions.remove(&incarnation);
-            known.shards.remove(&incarnation);
+        known.leases.end(incarnation);
+        known.inventoried.remove(&incarnation);
+        if let Some(session) = known.sessions.remove(&incarnation) {
+            session.retire();
         }
+    }
+
+    /// What an executor leases from now on. Without a session it is told when it connects.
+    fn lease(&self, to: Incarnation, shards: ShardSet) {
+        let mut known = self.lock();
+        let Some(session) = known.sessions.get(&to).cloned() else {
+            return;
+        };
+        known.leases.lease(&session.cluster, to, shards);
+        session.tell(|outbox| outbox.lease(shards.to_bytes().to_vec()));
     }
 
     /// Sets the gauges.
@@ -114,7 +109,7 @@ impl Executors {
     /// Forgets everything and sends all streams away: the state is read back from the store, under a new epoch.
     pub(crate) fn reset(&self) {
         let mut known = self.lock();
-        known.shards.clear();
+        known.leases = Leases::default();
         known.inventoried.clear();
         for session in std::mem::take(&mut known.sessions).into_values() {
             session.detach();
@@ -159,15 +154,8 @@ impl Executors {
     /// The executor that leases the shard of an attempt in a cluster.
     pub(crate) fn holder(&self, cluster: &ClusterUid, attempt: AttemptId) -> Option<Arc<Session>> {
         let known = self.lock();
-        let shard: Shard = Shard::of(attempt);
-        let holds = |session: &&Arc<Session>| {
-            session.cluster == *cluster
-                && known
-                    .shards
-                    .get(&session.incarnation)
-                    .is_some_and(|shards| shards.contains(shard))
-        };
-        known.sessions.values().find(holds).cloned()
+        let holder = known.leases.holder(cluster, Shard::of(attempt))?;
+        known.sessions.get(&holder).cloned()
     }
 
     /// Tells the executor that leases an attempt's shard to let its pod go; false when there is none.
@@ -239,10 +227,8 @@ impl Executors {
                 };
                 self.tell(*to, |outbox| outbox.probe(*attempt, probe));
             }
-            Effect::LeaseShards { to, shards } => {
-                self.lock().shards.insert(*to, *shards);
-                self.tell(*to, |outbox| outbox.lease(shards.to_bytes().to_vec()));
-            }
+            Effect::LeaseShards { to, shards } => self.lease(*to, *shards),
+            Effect::SessionEnded { incarnation } => self.end(*incarnation),
             Effect::RequestInventory { to } => self.tell(*to, outbox::Outbox::request_inventory),
             Effect::AttemptFinished { .. } | Effect::PodUnexplained { .. } | Effect::RunFinished { .. } => {}
         }

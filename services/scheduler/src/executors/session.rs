@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use windlass_api::dispatch::v1::ConnectResponse;
-use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, Timestamp};
+use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
 use super::hello::Hello;
 use super::outbox::Outbox;
@@ -32,7 +32,6 @@ struct State {
     stream: Option<CancellationToken>,
     /// Number of the stream that may take messages; older ones get none any more.
     generation: u64,
-    heard: Timestamp,
     /// The core has given the executor up: no stream may go on with this session.
     retired: bool,
 }
@@ -51,7 +50,6 @@ impl Session {
                 taken: 0,
                 stream: None,
                 generation: 0,
-                heard: Timestamp::default(),
                 retired: false,
             }),
             wake: Notify::new(),
@@ -76,6 +74,11 @@ impl Session {
     pub(crate) fn retire(&self) {
         self.lock().retired = true;
         self.detach();
+    }
+
+    /// Whether it was ended for good.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.lock().retired
     }
 
     /// Attaches a stream and returns its number; an older one is sent away.
@@ -107,16 +110,6 @@ impl Session {
         let new = sequence > state.taken;
         state.taken = state.taken.max(sequence);
         new
-    }
-
-    /// Takes note that something was heard.
-    pub(crate) fn heard(&self, now: Timestamp) {
-        self.lock().heard = now;
-    }
-
-    /// When something was last heard.
-    pub(crate) fn last_heard(&self) -> Timestamp {
-        self.lock().heard
     }
 
     /// The next message for a stream, when there is something to say and the stream is still the session's.

@@ -42,12 +42,8 @@ pub(crate) async fn connect(
         Ok(_) | Err(_) => return Err(SessionError::NoHello),
     };
     let partition = shared.partition()?;
-    let (session, resumed) = session_for(&shared, &partition, &hello);
-    // Before it is installed: a session that was never heard would be swept away before its stream is attached.
-    session.heard(shared.clock.now());
-    announce(&shared, &session, &hello, resumed).await?;
+    let (session, resumed) = open_session(&shared, &partition, &hello).await?;
     let (generation, stream) = session.attach();
-    session.heard(shared.clock.now());
     tracing::info!(
         executor_id = %session.incarnation,
         name = session.name,
@@ -75,22 +71,57 @@ pub(crate) async fn connect(
     Ok(receiver)
 }
 
-/// The session that the stream goes on with, or a new one.
-fn session_for(shared: &Shared, partition: &Partition, hello: &Hello) -> (Arc<Session>, bool) {
-    if let Some(session) = shared.executors.get(hello.incarnation) {
-        // Whatever follows, an older stream ends now: its end must not be reported after the beginning of this one.
-        session.detach();
-        let known = session.epoch == partition.epoch && hello.resume_epoch == partition.epoch;
-        if known && session.resume(hello.resume_sequence) {
-            return (session, true);
+/// The session that the stream goes on with and whether it is resumed, once the core knows of it durably.
+///
+/// # Errors
+/// When the core refuses the executor or does not answer.
+pub(crate) async fn open_session(
+    shared: &Shared,
+    partition: &Partition,
+    hello: &Hello,
+) -> Result<(Arc<Session>, bool), SessionError> {
+    if let Some(session) = resumable(shared, partition, hello) {
+        match announce(shared, &session, hello, true).await? {
+            Announced::Accepted => return Ok((session, true)),
+            // Its lease has ended, and others may have its shards: what it was told must not be said again.
+            Announced::GivenUp => session.retire(),
         }
     }
-    let session = Session::new(hello, partition.epoch);
-    (Arc::new(session), false)
+    let session = Arc::new(Session::new(hello, partition.epoch));
+    match announce(shared, &session, hello, false).await? {
+        Announced::Accepted => Ok((session, false)),
+        Announced::GivenUp => Err(SessionError::Replaced),
+    }
+}
+
+/// The session of an executor that remembers it, when everything it missed is kept.
+fn resumable(shared: &Shared, partition: &Partition, hello: &Hello) -> Option<Arc<Session>> {
+    let session = shared.executors.get(hello.incarnation)?;
+    // Whatever follows, an older stream ends now: its end must not be reported after the beginning of this one.
+    session.detach();
+    let known = session.epoch == partition.epoch && hello.resume_epoch == partition.epoch;
+    if known && session.resume(hello.resume_sequence) {
+        return Some(session);
+    }
+    // Reports of it that still wait would be taken for reports of the session that takes its place.
+    session.retire();
+    None
+}
+
+/// What the core says of an executor that connects.
+enum Announced {
+    Accepted,
+    /// It does not know the session that was to be resumed.
+    GivenUp,
 }
 
 /// Tells the core, and waits until that is durable.
-async fn announce(shared: &Shared, session: &Arc<Session>, hello: &Hello, resumed: bool) -> Result<(), SessionError> {
+async fn announce(
+    shared: &Shared,
+    session: &Arc<Session>,
+    hello: &Hello,
+    resumed: bool,
+) -> Result<Announced, SessionError> {
     let event = Event::ExecutorConnected {
         incarnation: session.incarnation,
         cluster: session.cluster.clone(),
@@ -106,7 +137,8 @@ async fn announce(shared: &Shared, session: &Arc<Session>, hello: &Hello, resume
     };
     shared.inbox.send(Command::Connect(Box::new(order))).await?;
     match answer.await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(Announced::Accepted),
+        Ok(Err(Refusal::Rejected(Rejection::UnknownExecutor { .. }))) => Ok(Announced::GivenUp),
         Ok(Err(Refusal::Rejected(rejection))) => Err(refused(session, rejection)),
         Ok(Err(Refusal::NotEnded)) | Err(_) => Err(Unavailable::ShuttingDown.into()),
         Ok(Err(Refusal::Unavailable(error))) => Err(error.into()),
@@ -231,7 +263,6 @@ impl Reader {
                 Ok(Some(message)) => message,
                 Ok(None) | Err(_) => return None,
             };
-            self.session.heard(self.shared.clock.now());
             let sequence = message.sequence;
             let report = match self.report(message) {
                 Ok(report) => report,

@@ -11,4 +11,5 @@ mod restarts;
 mod sessions;
 mod submitting;
 mod support;
+mod takeover;
 mod watching;

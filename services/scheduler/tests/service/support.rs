@@ -157,8 +157,11 @@ impl Stage {
         config: Config,
         script: impl Fn(&str, u32) -> Play + Send + Sync + 'static,
     ) -> Self {
+        Self::with_executor(data, config, Executor::new(Identity::new(1), script)).await
+    }
+
+    pub(crate) async fn with_executor(data: tempfile::TempDir, config: Config, executor: Executor) -> Self {
         let scheduler = Scheduler::start(config).await;
-        let executor = Executor::new(Identity::new(1), script);
         let playing = executor.spawn(&scheduler);
         Self {
             scheduler,

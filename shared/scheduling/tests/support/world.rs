@@ -144,7 +144,7 @@ impl World {
                     self.releases.push((*attempt, keep_until.unwrap_or(now)));
                     continue;
                 }
-                Effect::PodUnexplained { .. } | Effect::RunFinished { .. } => continue,
+                Effect::SessionEnded { .. } | Effect::PodUnexplained { .. } | Effect::RunFinished { .. } => continue,
             };
             if let Some(executor) = self.executors.get_mut(&to) {
                 executor.inbox.push_back(Order::Effect(effect));
