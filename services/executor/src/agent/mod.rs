@@ -320,8 +320,8 @@ impl Agent {
         let all = [
             fleet,
             self.launcher.poll_timeout(),
-            self.sweeps.poll_timeout(),
-            self.sweep_retry,
+            // While it is put off, nothing else of it is due.
+            self.sweep_retry.or_else(|| self.sweeps.poll_timeout()),
             self.draining,
         ];
         all.into_iter()

@@ -116,8 +116,10 @@ impl World {
         let mut config = Config {
             scheduler: address,
             local_cluster: true,
-            create_timeout: Duration::from_secs(2),
-            drain: Duration::from_secs(2),
+            // Long enough for a busy machine: what a test waits for is never one of these bounds.
+            create_timeout: PATIENCE,
+            drain: PATIENCE,
+            workspace_folder: Some(folder.path().join("workspaces")),
             ..Config::default()
         };
         change(&mut config);
@@ -297,6 +299,22 @@ async fn scheduler(shutdown: CancellationToken) -> (String, mpsc::Receiver<Sessi
     (address, sessions)
 }
 
+/// Heartbeats of a stream for as long as it is held: a test that is busy elsewhere is no scheduler that fell silent.
+async fn stay_heard(responses: mpsc::WeakSender<Result<dispatch::ConnectResponse, Status>>) {
+    let mut beat = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        beat.tick().await;
+        let Some(responses) = responses.upgrade() else { return };
+        let heartbeat = dispatch::ConnectResponse {
+            message: Some(ToExecutor::Heartbeat(dispatch::Heartbeat {})),
+            ..dispatch::ConnectResponse::default()
+        };
+        if responses.send(Ok(heartbeat)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The scheduler's side of a stream.
 pub struct Session {
     pub hello: dispatch::ExecutorHello,
@@ -318,13 +336,15 @@ impl Session {
             protocol: 1,
             installation: INSTALLATION.to_owned(),
             epoch,
-            lease: seconds(30),
+            // A create may take a third of it.
+            lease: seconds(3 * PATIENCE.as_secs().cast_signed()),
             resumed,
             received_sequence: received,
             heartbeat_interval: seconds(1),
             ..dispatch::SchedulerWelcome::default()
         };
         self.respond(0, ToExecutor::Welcome(welcome)).await;
+        tokio::spawn(stay_heard(self.responses.downgrade()));
     }
 
     pub async fn lease(&mut self) {

@@ -7,15 +7,21 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use windlass_api::dispatch::v1::AttemptPhase;
 use windlass_api::run::v1::FailureClass;
-use windlass_local_cluster::{Action, Completion, RefusalReason, Rule};
+use windlass_local_cluster::{Action, Completion, FaultConfig, RefusalReason, Rule};
 
 use crate::common::{NAMESPACE, Session, World};
 
 fn on_create(count: u32, action: Action) -> Rule {
     Rule {
+        count: Some(count),
+        ..on_every_create(action)
+    }
+}
+
+fn on_every_create(action: Action) -> Rule {
+    Rule {
         verb: Some("create".to_owned()),
         resource: Some("pods".to_owned()),
-        count: Some(count),
         ..Rule::new(action)
     }
 }
@@ -162,10 +168,12 @@ async fn refusals_for_the_time_being_are_waited_for() {
     let mut world = World::start().await;
     let mut session = world.session().await;
     let faults = world.cluster.faults();
-    faults.add(on_create(1, Action::TooManyRequests { retry_after_seconds: 1 }));
+    // Until the refusal was told: what succeeds meanwhile would be told in its place.
+    faults.add(on_every_create(Action::TooManyRequests { retry_after_seconds: 1 }));
     session.launch([0]).await;
     let refused = session.phase(0, AttemptPhase::Refused).await;
     assert_eq!((refused.reason.as_str(), refused.grant), ("TooManyRequests", 5));
+    faults.set(FaultConfig::default());
     session.ended(0).await;
     for (step, code, reason, message, word) in [
         (
@@ -190,9 +198,10 @@ async fn refusals_for_the_time_being_are_waited_for() {
             "WebhookUnreachable",
         ),
     ] {
-        faults.add(on_create(2, refusal(code, reason, message)));
+        faults.add(on_every_create(refusal(code, reason, message)));
         session.launch([step]).await;
         assert_eq!(session.phase(step, AttemptPhase::Refused).await.reason, word);
+        faults.set(FaultConfig::default());
         assert!(session.ended(step).await.end.is_some_and(|end| end.succeeded));
     }
 }
