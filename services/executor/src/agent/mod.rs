@@ -7,6 +7,7 @@ mod follow;
 mod launcher;
 mod launching;
 mod letting_go;
+mod nodes;
 mod post;
 mod shards;
 mod stuck;
@@ -72,6 +73,13 @@ pub(crate) enum Event {
     },
     /// News of nodes.
     Nodes(Delivery),
+    /// A read of a node of which nothing was known.
+    NodeRead {
+        /// The node.
+        name: Arc<str>,
+        /// What is there.
+        found: Option<Bytes>,
+    },
     /// A create is done.
     Posted {
         /// Namespace.
@@ -196,6 +204,7 @@ pub(crate) struct Agent {
     followed: HashMap<Box<str>, tokio::sync::watch::Sender<Containers>>,
     stuck: HashMap<AttemptId, stuck::Stuck>,
     watching: watching::Watching,
+    nodes: nodes::WatchedNodes,
     next_tick: Instant,
     draining: Option<Instant>,
 }
@@ -247,6 +256,7 @@ impl Agent {
             followed: HashMap::new(),
             stuck: HashMap::new(),
             watching: watching::Watching::default(),
+            nodes: nodes::WatchedNodes::default(),
             next_tick: now + TICK,
             draining: None,
         }
@@ -291,7 +301,8 @@ impl Agent {
                 self.processed = sequence;
             }
             Event::Pods { source, delivery } => self.pods(source, delivery),
-            Event::Nodes(delivery) => self.nodes(delivery),
+            Event::Nodes(delivery) => self.heard_of_nodes(delivery),
+            Event::NodeRead { name, found } => self.node_read(&name, found.as_ref()),
             Event::Posted {
                 namespace,
                 launch,

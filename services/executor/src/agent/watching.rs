@@ -13,7 +13,7 @@ use windlass_manifest::Label;
 use super::letting_go::until_done;
 use super::{Agent, Event, Shards};
 use crate::attempts::fleet::{Change, PodKey};
-use crate::attempts::wire::{SlimNode, SlimPod, Text};
+use crate::attempts::wire::{SlimPod, Text};
 use crate::connect::convert;
 use crate::kubernetes::ApiError;
 use crate::kubernetes::reflector::{Delivery, Target, list_once, reflect};
@@ -28,9 +28,6 @@ pub(super) struct Watching {
     pods: Option<(u64, CancellationToken)>,
     /// A list beside the watch, for an inventory.
     list: Option<u64>,
-    nodes: Option<CancellationToken>,
-    /// Generation of the list of nodes under way.
-    node_list: u32,
     inventory: Option<Inventory>,
     inventory_wanted: bool,
     next_inventory: Option<Instant>,
@@ -55,17 +52,17 @@ struct Inventory {
 }
 
 #[derive(Deserialize)]
-struct Items<'a> {
+pub(super) struct Items<'a> {
     #[serde(borrow, default)]
-    items: Vec<&'a RawValue>,
+    pub(super) items: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct WatchEvent<'a> {
+pub(super) struct WatchEvent<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Text<'a>,
+    pub(super) kind: Text<'a>,
     #[serde(borrow)]
-    object: &'a RawValue,
+    pub(super) object: &'a RawValue,
 }
 
 impl Agent {
@@ -102,9 +99,7 @@ impl Agent {
         if let Some((_, watch)) = self.watching.pods.take() {
             watch.cancel();
         }
-        if let Some(watch) = self.watching.nodes.take() {
-            watch.cancel();
-        }
+        self.stop_watching_nodes();
         self.watching.list = None;
         self.watching.inventory = None;
     }
@@ -131,25 +126,6 @@ impl Agent {
         let wrap = move |delivery| Event::Pods { source, delivery };
         self.tasks
             .spawn(reflect(self.api.clone(), target, self.events.clone(), wrap, stop));
-    }
-
-    fn watch_nodes(&mut self) {
-        if self.watching.nodes.is_some() {
-            return;
-        }
-        let stop = self.stop.child_token();
-        self.watching.nodes = Some(stop.clone());
-        let target = Target {
-            path: "/api/v1/nodes",
-            selector: String::new(),
-        };
-        self.tasks.spawn(reflect(
-            self.api.clone(),
-            target,
-            self.events.clone(),
-            Event::Nodes,
-            stop,
-        ));
     }
 
     /// The next list becomes an inventory.
@@ -312,6 +288,7 @@ impl Agent {
         for key in missing {
             self.confirm(key);
         }
+        self.read_nodes_in_doubt();
     }
 
     fn watch_event(&mut self, line: &Bytes) {
@@ -368,45 +345,6 @@ impl Agent {
                 self.tell_gone(&key.uid);
             }
         }
-    }
-
-    pub(super) fn nodes(&mut self, delivery: Delivery) {
-        let Some(fleet) = &mut self.fleet else { return };
-        let sights = match delivery {
-            Delivery::ListBegins(reply) => {
-                self.watching.node_list = fleet.begin_list();
-                reply.send(self.watching.node_list).ok();
-                return;
-            }
-            Delivery::Page(page) => {
-                let items: Items<'_> = serde_json::from_slice(&page).unwrap_or(Items { items: Vec::new() });
-                let nodes = items
-                    .items
-                    .iter()
-                    .filter_map(|item| serde_json::from_str::<SlimNode<'_>>(item.get()).ok());
-                nodes.flat_map(|node| fleet.saw_node(&node)).collect()
-            }
-            Delivery::Listed { generation, .. } => fleet.nodes_listed(generation),
-            Delivery::Event(line) => {
-                let Ok(event) = serde_json::from_slice::<WatchEvent<'_>>(&line) else {
-                    return;
-                };
-                let Ok(node) = serde_json::from_str::<SlimNode<'_>>(event.object.get()) else {
-                    return;
-                };
-                if event.kind.as_str() == "DELETED" {
-                    fleet.node_deleted(node.metadata.name.as_str())
-                } else {
-                    fleet.saw_node(&node)
-                }
-            }
-            Delivery::Sees => return,
-            Delivery::Blind(error) => {
-                // Without nodes, lost contact shows later; steps run all the same.
-                return tracing::warn!(%error, "nodes cannot be seen");
-            }
-        };
-        self.report(sights);
     }
 
     fn sees(&mut self) {

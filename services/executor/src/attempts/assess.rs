@@ -4,7 +4,7 @@ use windlass_ids::Timestamp;
 
 use super::classify;
 use super::model::{End, FailureClass, NodeHealth, Phase, Policy};
-use super::wire::{ContainerStatus, SlimPod, Terminated, text};
+use super::wire::{ContainerStatus, SlimPod, text};
 
 /// Name of the container that is the step.
 pub const MAIN: &str = "main";
@@ -14,6 +14,8 @@ pub const MAIN: &str = "main";
 pub struct Assessment {
     /// How far it is.
     pub phase: Phase,
+    /// How far it is by its own status, whatever its node is.
+    pub own_phase: Phase,
     /// Why it waits.
     pub reason: String,
     /// For people.
@@ -35,13 +37,19 @@ pub fn assess(pod: &SlimPod<'_>, node: NodeHealth, disturbed_before: bool, polic
     let main = pod.status.container(MAIN);
     let terminated = main.and_then(|main| main.state.terminated.as_ref());
     let disturbed = classify::disturbance(pod).is_some();
+    let (own_phase, ..) = phase(pod, main, NodeHealth::Answers);
     let (phase, reason, message) = phase(pod, main, node);
+    let ended = match terminated {
+        Some(main) => Some(classify::main_ended(pod, main, disturbed_before)),
+        None => classify::ended_without_main(pod),
+    };
     let mut assessment = Assessment {
         phase,
+        own_phase,
         reason,
         message,
         start_time: start_time(main),
-        end: end(pod, terminated, node, disturbed_before, policy),
+        end: ended.or_else(|| end_by_node(pod, node, policy)),
         fatal_wait: None,
         main_ended: terminated.is_some(),
         disturbed,
@@ -63,31 +71,18 @@ fn start_time(main: Option<&ContainerStatus<'_>>) -> Option<Timestamp> {
     running.or(ended)?.time()
 }
 
-fn end(
-    pod: &SlimPod<'_>,
-    main: Option<&Terminated<'_>>,
-    node: NodeHealth,
-    disturbed_before: bool,
-    policy: &Policy,
-) -> Option<End> {
-    let ended = match main {
-        Some(main) => Some(classify::main_ended(pod, main, disturbed_before)),
-        None => classify::ended_without_main(pod),
+/// The end of a pod whose node proves that nothing of it lives.
+fn end_by_node(pod: &SlimPod<'_>, node: NodeHealth, policy: &Policy) -> Option<End> {
+    let (reason, message) = match node {
+        NodeHealth::OutOfService => (
+            "NodeOutOfService",
+            "the node is tainted out-of-service: it is powered off",
+        ),
+        NodeHealth::Rebooted => ("NodeRebooted", "the node came back with another boot id"),
+        NodeHealth::Gone if policy.gone_node_is_dead => ("NodeGone", "the node is gone, which means powered off here"),
+        NodeHealth::Gone | NodeHealth::Answers | NodeHealth::Unreachable => return None,
     };
-    ended.or_else(|| {
-        let (reason, message) = match node {
-            NodeHealth::OutOfService => (
-                "NodeOutOfService",
-                "the node is tainted out-of-service: it is powered off",
-            ),
-            NodeHealth::Rebooted => ("NodeRebooted", "the node came back with another boot id"),
-            NodeHealth::Gone if policy.gone_node_is_dead => {
-                ("NodeGone", "the node is gone, which means powered off here")
-            }
-            NodeHealth::Gone | NodeHealth::Answers | NodeHealth::Unreachable => return None,
-        };
-        Some(classify::node_lost(pod, reason, message))
-    })
+    Some(classify::node_lost(pod, reason, message))
 }
 
 /// How far a pod is that has not ended, with the reason of its waiting.

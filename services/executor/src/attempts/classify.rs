@@ -211,7 +211,10 @@ fn failed_init(pod: &SlimPod<'_>) -> Option<End> {
 
 /// The end of a pod whose node is known to be off.
 pub(super) fn node_lost(pod: &SlimPod<'_>, reason: &str, message: &str) -> End {
-    without_exit(pod, FailureClass::NodeLost, reason, message.to_owned(), None, true)
+    let mut end = without_exit(pod, FailureClass::NodeLost, reason, message.to_owned(), None, true);
+    let node = format!("node {}", text(&pod.spec.node_name));
+    end.evidence.push(joined(&node, reason, message));
+    end
 }
 
 /// The end of a pod whose waiting state lasted too long.
@@ -256,31 +259,58 @@ pub(super) fn all_terminated(pod: &SlimPod<'_>) -> bool {
 }
 
 /// The class of a waiting state that does not get better by itself (behaviours X11): a pull that certainly fails, a configuration
-/// that cannot work. A registry that does not answer, or limits the rate, is waited for until the deadline of the pulling state.
+/// that cannot work. Only the text tells that from a registry that does not answer, or a runtime under load; those are waited for
+/// until the deadline of the state.
 pub(super) fn fatal_wait(reason: &str, message: &str) -> Option<FailureClass> {
+    let message = message.to_ascii_lowercase();
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     match reason {
         "InvalidImageName" | "ErrImageNeverPull" => Some(FailureClass::Image),
-        "ErrImagePull" | "ImagePullBackOff" if is_certain(message) => Some(FailureClass::Image),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(FailureClass::Config),
+        "ErrImagePull" | "ImagePullBackOff" if says(NO_IMAGE) => Some(FailureClass::Image),
+        "CreateContainerConfigError" if says(NO_CONFIG) => Some(FailureClass::Config),
+        "CreateContainerError" | "RunContainerError" if says(NO_START) => Some(FailureClass::Config),
         _ => None,
     }
 }
 
-/// Whether the text of a failed pull says that there is no such image, or that it is not for us.
-fn is_certain(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    const CERTAIN: [&str; 8] = [
-        "not found",
-        "notfound",
-        "manifest unknown",
-        "name unknown",
-        "does not exist",
-        "access denied",
-        "unauthorized",
-        "no matching manifest",
-    ];
-    CERTAIN.iter().any(|text| message.contains(text))
-}
+/// There is no such image, or it is not for us.
+const NO_IMAGE: &[&str] = &[
+    "not found",
+    "notfound",
+    "manifest unknown",
+    "name unknown",
+    "does not exist",
+    "access denied",
+    "unauthorized",
+    "no matching manifest",
+];
+
+/// What a container refers to is not there, or contradicts its image.
+const NO_CONFIG: &[&str] = &[
+    "not found",
+    "couldn't find key",
+    "non-existent config key",
+    "runasnonroot",
+    "non-numeric user",
+    "is invalid",
+    "invalid environment variable",
+    "must be",
+];
+
+/// The image, command or mounts cannot be started like that.
+const NO_START: &[&str] = &[
+    "no command specified",
+    "executable file not found",
+    "no such file or directory",
+    "permission denied",
+    "not a directory",
+    "is a directory",
+    "exec format error",
+    "unable to find user",
+    "unable to find group",
+    "no users found",
+    "no matching entries in passwd file",
+];
 
 /// What was seen: container states, status and conditions.
 fn evidence(pod: &SlimPod<'_>) -> Vec<String> {

@@ -33,11 +33,14 @@ struct Live {
     name: Box<str>,
     uid: Box<str>,
     node: Option<Arc<str>>,
-    boot: Option<Arc<str>>,
     resource_version: u64,
+    /// Version in which a container was first seen started; 0 when none was.
+    started_version: u64,
     create_time: Option<Timestamp>,
     start_time: Option<Timestamp>,
     phase: Phase,
+    /// What the pod's own status says: what it is again when its node answers again.
+    own_phase: Phase,
     /// Kept from the first time: nothing that happens to the pod later changes how its attempt ended.
     end: Option<Box<End>>,
     grant: u64,
@@ -141,14 +144,26 @@ impl Fleet {
 
     /// Phase of the pod with this uid, and whether its main container has ended; nothing when it is not known.
     pub fn main_of(&self, uid: &str) -> Option<(Phase, bool)> {
-        let attempt = self.by_uid.get(&hash_of(uid))?;
-        let live = self.live.get(attempt).filter(|live| *live.uid == *uid)?;
-        Some((live.phase, live.main_ended))
+        let live = self.live.get(&self.attempt_with(uid)?)?;
+        let phase = live.end.as_ref().map_or(live.own_phase, |_| Phase::Ended);
+        Some((phase, live.main_ended))
     }
 
-    /// The attempt that a pod of this installation belongs to.
+    /// The attempt that a pod belongs to: of a known pod its uid tells, whatever became of its labels.
     pub fn attempt_of(&self, pod: &SlimPod<'_>) -> Option<AttemptId> {
+        let known = self.attempt_with(pod.metadata.uid.as_str());
+        known.or_else(|| self.labelled(pod))
+    }
+
+    /// The attempt that a pod's labels name.
+    pub fn labelled(&self, pod: &SlimPod<'_>) -> Option<AttemptId> {
         attempt_of(&pod.metadata.labels, self.installation)
+    }
+
+    /// The attempt whose pod has this uid.
+    fn attempt_with(&self, uid: &str) -> Option<AttemptId> {
+        let attempt = self.by_uid.get(&hash_of(uid))?;
+        self.knows(*attempt, uid).then_some(*attempt)
     }
 
     /// A create under this grant begins; its pod gets the grant at its first sight.
@@ -174,9 +189,14 @@ impl Fleet {
 
     /// Takes over a pod's state; what is older than what is known, released, or not ours changes nothing.
     pub fn saw(&mut self, pod: &SlimPod<'_>, now: Timestamp) -> Change {
-        let Some(attempt) = self.attempt_of(pod) else {
-            return Change::None;
-        };
+        match self.attempt_of(pod) {
+            Some(attempt) => self.saw_of(attempt, pod, now),
+            None => Change::None,
+        }
+    }
+
+    /// Like [`Fleet::saw`], of a pod that is known to be the attempt's.
+    pub fn saw_of(&mut self, attempt: AttemptId, pod: &SlimPod<'_>, now: Timestamp) -> Change {
         if pod.metadata.labels.released.is_some() {
             self.forget(attempt);
             return Change::None;
@@ -195,7 +215,7 @@ impl Fleet {
             Change::None => {
                 let attempt = self.attempt_of(pod)?;
                 let live = self.live.get(&attempt)?;
-                let health = self.nodes.health(text(&pod.spec.node_name), live.boot.as_deref());
+                let health = self.nodes.health(text(&pod.spec.node_name), live.started_version);
                 let assessment = assess(pod, health, live.disturbed, &self.policy);
                 let mut sight = live.sight(attempt, assessment.reason, classify::bounded(&assessment.message));
                 if sight.end.is_none() {
@@ -215,7 +235,7 @@ impl Fleet {
         if same {
             known.generation = generation;
         }
-        let version = resource_version(pod);
+        let version = pod.metadata.version();
         version != 0 && version < known.resource_version || same && version != 0 && version == known.resource_version
     }
 
@@ -234,11 +254,16 @@ impl Fleet {
                 self.by_uid.remove(&hash_of(&before.uid));
             }
         }
-        let disturbed_before = self.live.get(&attempt).is_some_and(|live| live.disturbed);
+        let (disturbed, mut started) = match self.live.get(&attempt) {
+            Some(live) => (live.disturbed, live.started_version),
+            None => (false, 0),
+        };
+        if started == 0 && pod.status.has_started() {
+            started = pod.metadata.version();
+        }
         let node = text(&pod.spec.node_name);
-        let boot = self.boot_of(attempt, node);
-        let health = self.nodes.health(node, boot.as_deref());
-        let assessment = assess(pod, health, disturbed_before, &self.policy);
+        let health = self.nodes.health(node, started);
+        let assessment = assess(pod, health, disturbed, &self.policy);
         self.note_wait(attempt, &assessment, now);
         let name = (!node.is_empty()).then(|| self.nodes.shared_name(node));
         let waited = self.waited_too_long(attempt, now);
@@ -246,7 +271,8 @@ impl Fleet {
         let Some(live) = self.live.get_mut(&attempt) else {
             return Sight::without_pod(attempt, 0, "", Phase::Absent);
         };
-        live.update(pod, &assessment, name, boot);
+        live.update(pod, &assessment, name);
+        live.started_version = started;
         live.containers = containers;
         live.settle(pod, assessment.end.or(waited));
         let (reason, message) = (assessment.reason, classify::bounded(&assessment.message));
@@ -259,11 +285,12 @@ impl Fleet {
             name: pod.metadata.name.as_str().into(),
             uid: pod.metadata.uid.as_str().into(),
             node: None,
-            boot: None,
             resource_version: 0,
+            started_version: 0,
             create_time: pod.metadata.creation_timestamp.as_ref().and_then(Text::time),
             start_time: None,
             phase: Phase::Created,
+            own_phase: Phase::Created,
             end: None,
             grant,
             reported: 0,
@@ -296,12 +323,6 @@ impl Fleet {
         }
         self.containers.insert(shared.clone());
         shared
-    }
-
-    /// The boot id under which the pod was first seen on its node.
-    fn boot_of(&self, attempt: AttemptId, node: &str) -> Option<Arc<str>> {
-        let known = self.live.get(&attempt).and_then(|live| live.boot.clone());
-        known.or_else(|| self.nodes.boot(node))
     }
 
     fn note_wait(&mut self, attempt: AttemptId, assessment: &Assessment, now: Timestamp) {
@@ -395,17 +416,33 @@ impl Fleet {
         }
     }
 
-    /// A node is gone.
-    pub fn node_deleted(&mut self, name: &str) -> Vec<Sight> {
+    /// A node is said to be deleted: a read must decide what that means.
+    pub fn node_deleted(&mut self, name: &str) {
         self.nodes.deleted(name);
-        self.judge_node(name)
     }
 
     /// A list of nodes that began with `generation` is complete.
-    pub fn nodes_listed(&mut self, generation: u32) -> Vec<Sight> {
+    pub fn nodes_listed(&mut self, generation: u32) {
         self.nodes.listed(generation);
-        let used: BTreeSet<Arc<str>> = self.live.values().filter_map(|live| live.node.clone()).collect();
-        used.iter().flat_map(|node| self.judge_node(node)).collect()
+    }
+
+    /// Whether nothing is known of a node.
+    pub fn is_in_doubt(&self, node: &str) -> bool {
+        self.nodes.is_in_doubt(node)
+    }
+
+    /// A read found no such node.
+    pub fn node_is_gone(&mut self, name: &str) -> Vec<Sight> {
+        self.nodes.is_gone(name);
+        self.judge_node(name)
+    }
+
+    /// Nodes of live pods of which nothing is known, so that they are to be read.
+    pub fn nodes_in_doubt(&mut self) -> Vec<Arc<str>> {
+        let live = self.live.values().filter(|live| live.end.is_none());
+        let named: BTreeSet<Arc<str>> = live.filter_map(|live| live.node.clone()).collect();
+        self.nodes.tidy(&named);
+        named.into_iter().filter(|name| self.nodes.is_in_doubt(name)).collect()
     }
 
     fn judge_node(&mut self, name: &str) -> Vec<Sight> {
@@ -423,25 +460,22 @@ impl Fleet {
 
     /// What a node's state means for a pod of which nothing else is new.
     fn judge(&mut self, attempt: AttemptId, node: &str) -> Option<Sight> {
-        let boot = self.boot_of(attempt, node);
-        let health = self.nodes.health(node, boot.as_deref());
         let policy = self.policy;
         let live = self.live.get_mut(&attempt)?;
-        live.boot = boot;
+        let health = self.nodes.health(node, live.started_version);
         // The same judgement as for a pod's own change, with only what the node decides.
         let pod = live.as_slim_pod(node);
         let assessment = assess(&pod, health, live.disturbed, &policy);
         let (mut reason, mut message) = (String::new(), String::new());
-        let mut phase = live.phase;
+        live.phase = live.own_phase;
         if let Some(end) = assessment.end {
             live.end = Some(Box::new(end));
             live.phase = Phase::Ended;
-            phase = Phase::Ended;
         } else if matches!(health, NodeHealth::Unreachable | NodeHealth::Gone) {
-            (phase, reason, message) = (Phase::Unreachable, assessment.reason, assessment.message);
+            live.phase = Phase::Unreachable;
+            (reason, message) = (assessment.reason, assessment.message);
         }
-        let mut sight = live.sight(attempt, reason, message);
-        sight.phase = phase;
+        let sight = live.sight(attempt, reason, message);
         self.reported(attempt, sight)
     }
 
@@ -579,15 +613,15 @@ impl Live {
         }
     }
 
-    fn update(&mut self, pod: &SlimPod<'_>, assessment: &Assessment, node: Option<Arc<str>>, boot: Option<Arc<str>>) {
-        self.resource_version = resource_version(pod);
+    fn update(&mut self, pod: &SlimPod<'_>, assessment: &Assessment, node: Option<Arc<str>>) {
+        self.resource_version = pod.metadata.version();
         self.node = node;
-        self.boot = boot;
         self.start_time = assessment.start_time.or(self.start_time);
         self.disturbed |= assessment.disturbed && !assessment.main_ended;
         self.terminating = pod.metadata.deletion_timestamp.is_some();
         self.main_ended |= assessment.main_ended;
         self.phase = assessment.phase;
+        self.own_phase = assessment.own_phase;
     }
 
     /// Keeps the first end; only the proof of death may come later.
@@ -632,10 +666,6 @@ fn hash_of<T: Hash + ?Sized>(value: &T) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-fn resource_version(pod: &SlimPod<'_>) -> u64 {
-    pod.metadata.resource_version.as_str().parse().unwrap_or(0)
 }
 
 /// Containers that have started, whose logs can be read; the main one first.

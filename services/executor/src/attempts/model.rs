@@ -133,7 +133,7 @@ pub enum NodeHealth {
     Unreachable,
     /// Somebody stated that it is powered off (`node.kubernetes.io/out-of-service`).
     OutOfService,
-    /// It came back with another boot id.
+    /// It came back with another boot id, after a container of the pod had started.
     Rebooted,
     /// There is no such node any more.
     Gone,

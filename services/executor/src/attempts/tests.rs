@@ -347,12 +347,40 @@ fn x11_a_failed_pull_is_not_fatal_at_first_sight() {
             "secret \"s\" not found",
             Some(FailureClass::Config),
         ),
+        (
+            "CreateContainerConfigError",
+            "failed to sync configmap cache: timed out waiting for the condition",
+            None,
+        ),
+        ("CreateContainerError", "context deadline exceeded", None),
+        (
+            "CreateContainerError",
+            "failed to reserve container name \"main_p_ml_u_0\": name is reserved for \"ab\"",
+            None,
+        ),
+        (
+            "CreateContainerError",
+            "failed to generate container spec: no command specified",
+            Some(FailureClass::Config),
+        ),
+        (
+            "RunContainerError",
+            "failed to create containerd task: OCI runtime create failed: exec: \"trian\": executable file not found in $PATH",
+            Some(FailureClass::Config),
+        ),
+        (
+            "RunContainerError",
+            "rpc error: code = Unavailable desc = connection error",
+            None,
+        ),
     ];
     for (reason, message, fatal) in table {
         let seen = waiting(reason, message);
         assert_eq!((seen.end, seen.fatal_wait), (None, fatal), "{reason}: {message}");
     }
 }
+
+mod sight;
 
 const INSTALLATION: InstallationId = InstallationId::from_bytes([1; 16]);
 
@@ -390,8 +418,14 @@ fn saw(fleet: &mut Fleet, pod: &Value, seconds: i64) -> Option<Sight> {
     }
 }
 
+/// Versions of nodes are beyond those of pods, in the order of their writing.
 fn saw_node(fleet: &mut Fleet, spec: Value, boot: &str, ready: &str) -> Vec<Sight> {
-    let node = json!({"metadata": {"name": "n1"}, "spec": spec, "status": {"nodeInfo": {"bootID": boot}, "conditions": [{"type": "Ready", "status": ready}]}});
+    let version = 1000 + fleet.begin_list();
+    saw_node_at(fleet, version, spec, boot, ready)
+}
+
+fn saw_node_at(fleet: &mut Fleet, version: u32, spec: Value, boot: &str, ready: &str) -> Vec<Sight> {
+    let node = json!({"metadata": {"name": "n1", "resourceVersion": version.to_string()}, "spec": spec, "status": {"nodeInfo": {"bootID": boot}, "conditions": [{"type": "Ready", "status": ready}]}});
     let text = node.to_string();
     let node: SlimNode<'_> = serde_json::from_str(&text).expect("a node");
     fleet.saw_node(&node)
@@ -422,6 +456,7 @@ fn a_pod_is_reported_once_for_each_change_and_never_backwards() {
         "older than what is known"
     );
     let mut foreign = live(20, main_ended(1, "Error"));
+    foreign["metadata"]["uid"] = "v".into();
     foreign["metadata"]["labels"]["windlass.dev/installation"] = "22222222-2222-4222-8222-222222222222".into();
     assert_eq!(saw(&mut fleet, &foreign, 2), None, "another installation's");
 }
@@ -478,7 +513,7 @@ fn a_waiting_state_that_lasts_ends_the_attempt() {
 #[test]
 fn a_waiting_state_that_passes_is_forgotten() {
     let mut fleet = fleet();
-    let config = json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "CreateContainerConfigError"}}}]});
+    let config = json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"s\" not found"}}}]});
     saw(&mut fleet, &live(10, config), 0).expect("a report");
     saw(&mut fleet, &live(11, running()), 5).expect("a report");
     assert_eq!((fleet.poll_timeout(), fleet.handle_timeout(at(1000))), (None, vec![]));

@@ -160,6 +160,12 @@ slim! {
         name: Text<'a>,
         /// State.
         state: ContainerState<'a>,
+        /// State before, of a container that the kubelet has lost.
+        last_state: ContainerState<'a>,
+        /// Id at the runtime, once there is one.
+        container_id: Option<Text<'a>> = "containerID",
+        /// Counts a container that the kubelet has lost, too.
+        restart_count: i32,
     }
     /// A container's state; one of them is set.
     ContainerState {
@@ -196,6 +202,8 @@ slim! {
         started_at: Option<Text<'a>>,
         /// When it ended.
         finished_at: Option<Text<'a>>,
+        /// Id at the runtime; none when it never started, or was lost.
+        container_id: Option<Text<'a>> = "containerID",
     }
     /// A node.
     SlimNode {
@@ -252,5 +260,36 @@ impl<'a> Status<'a> {
         self.container_statuses
             .iter()
             .find(|status| status.name.as_str() == name)
+    }
+}
+
+impl Metadata<'_> {
+    /// The resource version; 0 when there is none.
+    pub fn version(&self) -> u64 {
+        self.resource_version.as_str().parse().unwrap_or(0)
+    }
+}
+
+impl Status<'_> {
+    /// Whether any container runs or ran.
+    pub fn has_started(&self) -> bool {
+        let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        all.any(ContainerStatus::has_started)
+    }
+}
+
+impl ContainerStatus<'_> {
+    /// Whether it runs or ran. A container that ended without ever having started has a terminated state, too.
+    pub fn has_started(&self) -> bool {
+        let named = |id: &Option<Text<'_>>| !text(id).is_empty();
+        let ran = |ended: &Terminated<'_>| {
+            named(&ended.container_id)
+                || named(&self.container_id)
+                || named(&ended.started_at)
+                || self.restart_count > 0
+        };
+        self.state.running.is_some()
+            || self.state.terminated.as_ref().is_some_and(ran)
+            || self.last_state.terminated.is_some()
     }
 }

@@ -38,6 +38,17 @@ impl Api {
         present(self.call(call).await)
     }
 
+    /// Reads a node.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; absence is `Ok(None)`.
+    pub async fn get_node(&self, name: &str) -> Result<Option<Bytes>, ApiError> {
+        present(
+            self.call(Call::new("get", Method::GET, format!("/api/v1/nodes/{name}")))
+                .await,
+        )
+    }
+
     /// Deletes a pod, if it is the one with this uid.
     ///
     /// # Errors

@@ -11,7 +11,8 @@ use crate::node::{OrderKind, set_condition};
 use crate::store::Outcome;
 
 impl Worker {
-    /// After a reboot of the node nothing of the pod is left.
+    /// After a reboot of the node nothing of the pod is left. Of a pod that never started a container everything is still to come;
+    /// of any other no kubelet starts a container any more.
     pub(super) fn notice_reboot(&mut self) {
         let reboots = self.node.borrow().reboots;
         if reboots == self.reboots {
@@ -21,6 +22,12 @@ impl Worker {
         for (index, live) in self.live.drain() {
             live.signals.kill();
             self.records[index].state = State::Terminated(Termination::lost(GONE_MESSAGE));
+        }
+        let waits = |record: &Record| matches!(record.state, State::Waiting { .. }) && record.last.is_none();
+        if !self.records.iter().all(waits) {
+            for record in self.records.iter_mut().filter(|record| waits(record)) {
+                record.state = State::Terminated(Termination::lost(GONE_MESSAGE));
+            }
         }
     }
 
