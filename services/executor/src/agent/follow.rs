@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use super::Agent;
 use crate::attempts::Phase;
 use crate::attempts::assess::MAIN;
-use crate::attempts::wire::SlimPod;
+use crate::attempts::wire::{ContainerStatus, SlimPod};
 
 /// How far a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum ContainerPhase {
     Running,
     /// Ended.
     Ended,
+    /// It is over and never started: there never was a log.
+    NeverStarted,
 }
 
 /// The containers of a pod, as far as they are known.
@@ -36,8 +38,8 @@ pub(crate) struct Containers {
 pub(crate) struct FollowRequest {
     /// Uid of the pod.
     pub(crate) uid: String,
-    /// Where the news come, and whether the pod is known.
-    pub(crate) reply: oneshot::Sender<(bool, watch::Receiver<Containers>)>,
+    /// Where the news come.
+    pub(crate) reply: oneshot::Sender<watch::Receiver<Containers>>,
 }
 
 /// The containers of a pod that was read; nothing when it has another uid.
@@ -48,24 +50,28 @@ pub(crate) fn containers_of(pod: &[u8], uid: &str) -> Option<Containers> {
 
 fn containers(pod: &SlimPod<'_>) -> Containers {
     let status = &pod.status;
+    let over = matches!(status.phase.as_str(), "Failed" | "Succeeded");
     let all = status.container_statuses.iter().chain(&status.init_container_statuses);
-    let phases = all.map(|container| {
-        let state = &container.state;
-        let phase = if state.terminated.is_some() {
-            ContainerPhase::Ended
-        } else if state.running.is_some() {
-            ContainerPhase::Running
-        } else {
-            ContainerPhase::Waiting
-        };
-        (container.name.as_str().to_owned(), phase)
-    });
-    let ended = matches!(status.phase.as_str(), "Failed" | "Succeeded");
+    let phases = all.map(|container| (container.name.as_str().to_owned(), phase(container, over)));
     let without_node = pod.metadata.deletion_timestamp.is_some() && pod.spec.node_name.is_none();
     Containers {
         phases: phases.collect(),
         gone: false,
-        unborn: status.container_statuses.is_empty() && (ended || without_node),
+        unborn: status.container_statuses.is_empty() && (over || without_node),
+    }
+}
+
+/// How far a container is whose pod is over, or not.
+fn phase(container: &ContainerStatus<'_>, over: bool) -> ContainerPhase {
+    let state = &container.state;
+    if state.running.is_some() {
+        ContainerPhase::Running
+    } else if container.has_started() {
+        ContainerPhase::Ended
+    } else if over || state.terminated.is_some() {
+        ContainerPhase::NeverStarted
+    } else {
+        ContainerPhase::Waiting
     }
 }
 
@@ -74,19 +80,22 @@ impl Agent {
         let main = self.fleet.as_ref().and_then(|fleet| fleet.main_of(&request.uid));
         let uid: Box<str> = request.uid.into();
         let sender = self.followed.entry(uid).or_default();
-        if let Some((phase, ended)) = main {
+        let main = main.and_then(|(phase, ended)| match phase {
+            _ if ended => Some(ContainerPhase::Ended),
+            Phase::Running => Some(ContainerPhase::Running),
+            // Over without its main container, or out of reach: the pod itself has to tell.
+            Phase::Ended | Phase::Unreachable => None,
+            _ => Some(ContainerPhase::Waiting),
+        });
+        if let Some(phase) = main {
             sender.send_if_modified(|known| {
-                let phase = match phase {
-                    _ if ended => ContainerPhase::Ended,
-                    Phase::Running => ContainerPhase::Running,
-                    _ => return false,
-                };
+                let news = !known.phases.contains_key(MAIN);
                 known.phases.entry(MAIN.to_owned()).or_insert(phase);
-                true
+                news
             });
         }
         // Nobody there any more: it is forgotten at the next tick.
-        drop(request.reply.send((main.is_some(), sender.subscribe())));
+        drop(request.reply.send(sender.subscribe()));
     }
 
     pub(super) fn tell_followers(&self, uid: &str, pod: &SlimPod<'_>) {

@@ -174,6 +174,11 @@ impl Fleet {
         }
     }
 
+    /// No create of the attempt's pod is under way any more.
+    pub fn expect_no_more(&mut self, attempt: AttemptId) {
+        self.expected.remove(&attempt);
+    }
+
     /// What is known of an attempt's pod, without the reason of its waiting.
     pub fn current(&self, attempt: AttemptId) -> Option<Sight> {
         let live = self.live.get(&attempt)?;
@@ -533,6 +538,12 @@ impl Fleet {
         self.live
             .get(&attempt)
             .is_some_and(|live| live.letting_go != LettingGo::No)
+    }
+
+    /// Whether the letting go of the pod is under way.
+    pub fn is_asked_to_go(&self, attempt: AttemptId) -> bool {
+        let live = self.live.get(&attempt);
+        live.is_some_and(|live| matches!(live.letting_go, LettingGo::Asked { .. }))
     }
 
     /// The pod was let go.

@@ -1,13 +1,15 @@
 //! Reads the log of one container for one relay.
 //!
-//! A follow that ends cleanly says nothing by itself: the kubelet cuts it after four hours. It is over when the container has ended,
-//! and the log was read to an end that came after that. Follows are renewed before the kubelet cuts them, since a cut can take the line that breaks it.
+//! A follow that ends cleanly says nothing by itself: the kubelet cuts it after four hours, and an API server that loses its kubelet
+//! ends it as cleanly. It is over when the container has ended, and the log was read to an end by a request that began after that.
+//! Follows are renewed before the kubelet cuts them, since a cut can take the line that breaks it. A refusal decides nothing either,
+//! since a kubelet that has just started does not know its pods: the pod itself tells.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use windlass_api::feed::v1::feed_request::Message;
 use windlass_api::feed::v1::{FeedChunk, FeedEnd, FeedEndReason, FeedLine, FeedOpen, FeedRequest};
@@ -15,21 +17,24 @@ use windlass_service::{Backoff, BackoffSettings};
 
 use super::lines::Lines;
 use super::seam::{Position, Seam, Verdict, advance};
+use super::standing::{Standing, Watched};
 use super::window::{Window, cost};
-use crate::agent::{ContainerPhase, Containers, Event, FollowRequest, containers_of};
+use crate::agent::{ContainerPhase, Containers, Event};
 use crate::kubernetes::requests::pod_path;
 use crate::kubernetes::{Api, ApiError, Call, Stream};
 use crate::metrics;
 
 /// A follow is renewed after this time.
 const MAX_FOLLOW: Duration = Duration::from_secs(3 * 3600 + 1800);
+/// How long nothing may come of the log of a container that has ended: its connection may have died without a sign.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// How long news of a container's end may come after the end of its log.
 const NEWS: Duration = Duration::from_secs(2);
 /// Content of one chunk.
 const CHUNK: usize = 64 * 1024;
 /// Failures in a row after which the relay is told to ask again later.
-const MAX_FAILURES: u32 = 8;
-const BACKOFF: BackoffSettings = BackoffSettings {
+pub(super) const MAX_FAILURES: u32 = 8;
+pub(super) const BACKOFF: BackoffSettings = BackoffSettings {
     initial: Duration::from_millis(100),
     factor: 2.0,
     max: Duration::from_secs(5),
@@ -56,11 +61,23 @@ pub(crate) struct Reader {
 }
 
 /// Why reading stopped.
-enum Stopped {
+pub(super) enum Stopped {
     /// With this end, to be told.
     End(FeedEndReason, String),
     /// Nobody listens.
     Closed,
+}
+
+impl Stopped {
+    /// There is no such pod any more.
+    pub(super) fn gone() -> Self {
+        Self::End(FeedEndReason::Gone, "the pod is gone".to_owned())
+    }
+
+    /// Everything that was ever written was read.
+    pub(super) fn complete() -> Self {
+        Self::End(FeedEndReason::Complete, String::new())
+    }
 }
 
 /// How one request for the log ended.
@@ -69,7 +86,7 @@ enum Read {
     Clean,
     /// It was renewed in time.
     Renewed,
-    /// The connection broke.
+    /// The connection broke, or nothing came any more.
     Broken(ApiError),
 }
 
@@ -91,7 +108,8 @@ impl Reader {
     /// Reads to the end and tells it.
     pub(crate) async fn run(mut self) {
         let stream = self.open.stream;
-        if let Stopped::End(reason, message) = self.read_all().await {
+        let Err(stopped) = self.read_all().await;
+        if let Stopped::End(reason, message) = stopped {
             let end = FeedEnd {
                 stream,
                 reason: reason.into(),
@@ -102,107 +120,52 @@ impl Reader {
         }
     }
 
-    async fn read_all(&mut self) -> Stopped {
-        let mut containers = match self.containers().await {
-            Ok(containers) => containers,
-            Err(stopped) => return stopped,
-        };
+    async fn read_all(&mut self) -> Result<std::convert::Infallible, Stopped> {
+        let mut watched = Watched::begin(&self.sources, &self.open).await?;
         let mut backoff = Backoff::new(BACKOFF);
         let mut failures = 0;
         loop {
-            let ended_before = self.phase(&containers) == Some(ContainerPhase::Ended);
-            let read = match self.open_log().await {
-                Ok(stream) => match self.read(stream).await {
-                    Ok(read) => read,
-                    Err(stopped) => return stopped,
-                },
-                Err(error) => Read::Broken(error),
-            };
-            match read {
-                Read::Renewed => continue,
-                Read::Clean => {
-                    if ended_before || self.ends(&mut containers).await {
-                        return self.complete().await;
-                    }
-                    // Cut, or not begun: it goes on where it was.
+            let standing = watched.until_started().await?;
+            let (before, read) = (self.position.clone(), self.request(&mut watched).await?);
+            if self.position != before {
+                failures = 0;
+                backoff.reset();
+            }
+            match (read, standing) {
+                (Read::Clean, Standing::Ended) => return Err(self.complete().await),
+                (Read::Clean, _) => {
                     failures = 0;
+                    watched.until_ended(NEWS).await?;
                 }
-                Read::Broken(error) => match self.judge(&error, &mut containers).await {
-                    Some(stopped) => return stopped,
-                    None if is_not_started(&error) => {}
-                    None => {
-                        failures += 1;
-                        if failures >= MAX_FAILURES {
-                            return Stopped::End(FeedEndReason::Unavailable, error.to_string());
-                        }
+                (Read::Renewed, _) => {}
+                (Read::Broken(error), _) => {
+                    let found = match refusal_of_log(&error) {
+                        true => watched.look().await?,
+                        false => Standing::Unknown,
+                    };
+                    if found == Standing::Ended && is_lost(&error) {
+                        return Err(Stopped::End(FeedEndReason::Gone, error.to_string()));
                     }
-                },
-            }
-            self.lines.reset();
-            let delay = backoff.next_delay(&mut rand::rng());
-            // News of the container make waiting pointless.
-            drop(tokio::time::timeout(delay, containers.changed()).await);
-        }
-    }
-
-    /// What is known of the pod's containers. Its uid is checked: another pod of that name is not read.
-    async fn containers(&self) -> Result<watch::Receiver<Containers>, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        let request = FollowRequest {
-            uid: self.open.pod_uid.clone(),
-            reply,
-        };
-        let sent = self.sources.agent.send(Event::Follow(request)).await;
-        sent.map_err(|_| Stopped::Closed)?;
-        let (known, receiver) = answer.await.map_err(|_| Stopped::Closed)?;
-        if !known && self.look().await.is_none() {
-            return Err(Stopped::End(FeedEndReason::Gone, "the pod is gone".to_owned()));
-        }
-        Ok(receiver)
-    }
-
-    /// Reads the pod; nothing when it is gone, or another one.
-    async fn look(&self) -> Option<Containers> {
-        let mut backoff = Backoff::new(BACKOFF);
-        for _ in 0..MAX_FAILURES {
-            match self
-                .sources
-                .api
-                .get_pod(&self.open.namespace, &self.open.pod_name)
-                .await
-            {
-                Ok(Some(pod)) => return containers_of(&pod, &self.open.pod_uid),
-                Ok(None) => return None,
-                Err(_) => {
+                    // To wait for its start is no failure.
+                    failures += u32::from(found != Standing::Waiting);
+                    if failures >= MAX_FAILURES {
+                        return Err(Stopped::End(FeedEndReason::Unavailable, error.to_string()));
+                    }
                     let delay = backoff.next_delay(&mut rand::rng());
-                    tokio::time::sleep(delay).await;
+                    watched.pause(delay).await?;
                 }
             }
+            // What is unfinished is read again.
+            self.lines.reset();
         }
-        // Not seeing is not knowing: what reading gives will tell.
-        Some(Containers::default())
     }
 
-    fn phase(&self, containers: &watch::Receiver<Containers>) -> Option<ContainerPhase> {
-        containers.borrow().phases.get(&self.open.container).copied()
-    }
-
-    /// Whether the container has ended, or that is heard soon.
-    async fn ends(&self, containers: &mut watch::Receiver<Containers>) -> bool {
-        let name = self.open.container.clone();
-        let ended = |known: &Containers| known.gone || known.phases.get(&name) == Some(&ContainerPhase::Ended);
-        if tokio::time::timeout(NEWS, containers.wait_for(ended))
-            .await
-            .is_ok_and(|news| news.is_ok())
-        {
-            return true;
+    /// Asks for the log from the position on, and sends what comes of it.
+    async fn request(&mut self, watched: &mut Watched) -> Result<Read, Stopped> {
+        match self.open_log().await {
+            Ok(stream) => self.read(stream, &mut watched.news()).await,
+            Err(error) => Ok(Read::Broken(error)),
         }
-        if self.phase(containers).is_some() {
-            return false;
-        }
-        // Nothing was heard of it since somebody asked.
-        let found = self.look().await;
-        found.is_none_or(|found| found.phases.get(&name) == Some(&ContainerPhase::Ended))
     }
 
     async fn open_log(&self) -> Result<Stream, ApiError> {
@@ -220,17 +183,22 @@ impl Reader {
             .await
     }
 
-    async fn read(&mut self, mut stream: Stream) -> Result<Read, Stopped> {
+    async fn read(&mut self, mut stream: Stream, news: &mut watch::Receiver<Containers>) -> Result<Read, Stopped> {
         self.seam = Seam::new(self.position.clone());
         let deadline = Instant::now() + MAX_FOLLOW;
         loop {
-            let chunk = match tokio::time::timeout_at(deadline, stream.chunk()).await {
-                Err(_) => return Ok(Read::Renewed),
-                Ok(Err(error)) => return Ok(Read::Broken(error)),
-                Ok(Ok(None)) => return Ok(Read::Clean),
-                Ok(Ok(Some(chunk))) => chunk,
+            let chunk = tokio::select! {
+                chunk = stream.chunk() => chunk,
+                () = silence(news, &self.open.container) => {
+                    return Ok(Read::Broken(ApiError::NoAnswer("the log of an ended container does not end".to_owned())));
+                }
+                () = tokio::time::sleep_until(deadline) => return Ok(Read::Renewed),
             };
-            self.lines.push(&chunk);
+            match chunk {
+                Err(error) => return Ok(Read::Broken(error)),
+                Ok(None) => return Ok(Read::Clean),
+                Ok(Some(chunk)) => self.lines.push(&chunk),
+            }
             self.forward().await?;
         }
     }
@@ -292,38 +260,28 @@ impl Reader {
         {
             return stopped;
         }
-        Stopped::End(FeedEndReason::Complete, String::new())
-    }
-
-    /// What a failed request means, when it is the end.
-    async fn judge(&self, error: &ApiError, containers: &mut watch::Receiver<Containers>) -> Option<Stopped> {
-        let gone = |message: String| Some(Stopped::End(FeedEndReason::Gone, message));
-        match error.code() {
-            Some(404) => gone(error.to_string()),
-            Some(400) if is_not_started(error) => {
-                let known = containers.borrow_and_update().clone();
-                let ended = known.phases.get(&self.open.container) == Some(&ContainerPhase::Ended);
-                if known.unborn {
-                    // Nothing was ever written, so nothing is lost.
-                    return Some(Stopped::End(FeedEndReason::Complete, String::new()));
-                }
-                // It can have ended without ever having had a log.
-                (known.gone || ended).then(|| Stopped::End(FeedEndReason::Gone, error.to_string()))
-            }
-            Some(400) => gone(error.to_string()),
-            _ => None,
-        }
+        Stopped::complete()
     }
 }
 
-/// Whether a refusal says that the container has not started.
-fn is_not_started(error: &ApiError) -> bool {
-    let waiting = |message: &str| {
-        message.contains("waiting to start")
-            || message.contains("not available")
-            || message.contains("does not have a host")
-    };
+/// Passes when nothing has happened for too long after the container's end.
+async fn silence(news: &mut watch::Receiver<Containers>, container: &str) {
+    let over = |known: &Containers| known.gone || known.phases.get(container) == Some(&ContainerPhase::Ended);
+    if news.wait_for(over).await.is_err() {
+        // Nobody will tell.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(MAX_SILENCE).await;
+}
+
+/// Whether the API server, or the kubelet through it, refuses because of the pod or container: only the pod tells what that means.
+fn refusal_of_log(error: &ApiError) -> bool {
+    matches!(error.code(), Some(400 | 404))
+}
+
+/// Whether the kubelet says that it has no trace of a container that is over.
+fn is_lost(error: &ApiError) -> bool {
     error
         .refusal()
-        .is_some_and(|refusal| refusal.code == 400 && waiting(&refusal.message))
+        .is_some_and(|refusal| refusal.code == 400 && refusal.message.ends_with("is terminated"))
 }

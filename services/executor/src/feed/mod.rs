@@ -4,6 +4,9 @@ mod container;
 mod lines;
 mod seam;
 mod session;
+mod standing;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::HashMap;

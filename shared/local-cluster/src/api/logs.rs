@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use http::{HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::fs::File;
@@ -21,6 +22,7 @@ use crate::runtime::cri::Entry;
 use crate::runtime::folders::{RunFolder, last_start};
 use crate::runtime::process::{Identity, read_record};
 
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 const READ_SIZE: usize = 64 * 1024;
 /// An active log is looked at this often, a silent one less and less.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -90,6 +92,10 @@ impl Api {
                     target.name()
                 )));
             }
+            (None, false) if value["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() => {
+                // Nobody to ask: an API server answers with nothing.
+                return Ok(body::bytes(StatusCode::NO_CONTENT, PLAIN, Bytes::new()));
+            }
             (None, false) => return Err(not_started(&value, target.name(), &container)),
         };
         let run = RunFolder::new(&folder, &container, start);
@@ -141,7 +147,7 @@ fn container_name(pod: &Value, asked: &str) -> Result<String, ApiError> {
     }
 }
 
-/// Why there is no log, in the words of an API server.
+/// Why there is no log, in the words of a kubelet.
 fn not_started(pod: &Value, name: &str, container: &str) -> ApiError {
     let statuses = ["containerStatuses", "initContainerStatuses"]
         .iter()
@@ -159,11 +165,7 @@ fn not_started(pod: &Value, name: &str, container: &str) -> ApiError {
             ));
         }
         if status["state"]["terminated"].is_object() {
-            return ApiError::new(
-                http::StatusCode::NOT_FOUND,
-                "NotFound",
-                format!("the log of container {container:?} in pod {name:?} is gone"),
-            );
+            return ApiError::bad_request(format!("container {container:?} in pod {name:?} is terminated"));
         }
     }
     ApiError::bad_request(format!("container {container:?} in pod {name:?} is not available"))

@@ -1,0 +1,291 @@
+//! A reader against an API server that answers what the test says; time is simulated.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use windlass_api::feed::v1::feed_request::Message;
+use windlass_api::feed::v1::{FeedEndReason, FeedOpen, FeedRequest};
+
+use super::container::{MAX_FAILURES, Reader, Sources};
+use super::window::Window;
+use crate::agent::{ContainerPhase, Containers, Event};
+use crate::kubernetes::Api;
+
+type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
+
+/// A request for the log that waits for its answer.
+struct LogRequest {
+    query: String,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What is open of an answer.
+type Open = mpsc::UnboundedSender<Result<Bytes, std::io::Error>>;
+
+impl LogRequest {
+    fn refuse(self, code: u16, message: &str) {
+        let body = json!({"kind": "Status", "message": message, "code": code}).to_string();
+        self.reply.send(full(code, body)).ok();
+    }
+
+    /// Begins the log with this text; it ends when what is returned is dropped.
+    fn begin(self, text: &str) -> Open {
+        let (open, chunks) = mpsc::unbounded_channel();
+        open.send(Ok(Bytes::copy_from_slice(text.as_bytes()))).ok();
+        let frames = UnboundedReceiverStream::new(chunks).map(|chunk| chunk.map(http_body::Frame::data));
+        self.reply
+            .send(Response::new(StreamBody::new(frames).boxed_unsync()))
+            .ok();
+        open
+    }
+
+    fn answer(self, text: &str) {
+        drop(self.begin(text));
+    }
+}
+
+fn full(code: u16, body: String) -> Answer {
+    let never = |never: std::convert::Infallible| match never {};
+    let mut answer = Response::new(Full::new(Bytes::from(body)).map_err(never).boxed_unsync());
+    *answer.status_mut() = StatusCode::from_u16(code).expect("a code");
+    answer
+}
+
+/// A reader, and everything around it.
+struct World {
+    logs: mpsc::UnboundedReceiver<LogRequest>,
+    news: watch::Sender<Containers>,
+    sent: mpsc::Receiver<FeedRequest>,
+    pod: Arc<Mutex<Option<Value>>>,
+    pod_reads: Arc<AtomicUsize>,
+}
+
+impl World {
+    /// With a container in this phase, of which the agent knows.
+    fn new(phase: Option<ContainerPhase>) -> Self {
+        let (send_logs, logs) = mpsc::unbounded_channel();
+        let (pod, pod_reads) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
+        let (the_pod, reads) = (pod.clone(), pod_reads.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (send_logs, the_pod, reads) = (send_logs.clone(), the_pod.clone(), reads.clone());
+            async move {
+                if !request.uri().path().ends_with("/log") {
+                    reads.fetch_add(1, Ordering::Relaxed);
+                    let pod: Option<Value> = the_pod.lock().expect("no panic").clone();
+                    return Ok::<_, std::io::Error>(match pod {
+                        Some(pod) => full(200, pod.to_string()),
+                        None => full(404, "{}".to_owned()),
+                    });
+                }
+                let (reply, answer) = oneshot::channel();
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                send_logs.send(LogRequest { query, reply }).ok();
+                answer.await.map_err(std::io::Error::other)
+            }
+        });
+        let mut known = Containers::default();
+        known.phases.extend(phase.map(|phase| ("main".to_owned(), phase)));
+        let (news, heard) = watch::channel(known);
+        let (agent, mut events) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Follow(request) = event {
+                    request.reply.send(heard.clone()).ok();
+                }
+            }
+        });
+        let api = Api::new(kube::Client::new(service, "ml"));
+        let (out, sent) = mpsc::channel(64);
+        let open = FeedOpen {
+            stream: 1,
+            namespace: "ml".to_owned(),
+            pod_name: "p".to_owned(),
+            pod_uid: "u".to_owned(),
+            container: "main".to_owned(),
+            window: 1 << 20,
+            ..FeedOpen::default()
+        };
+        let reader = Reader::new(Sources { api, agent }, open, Arc::new(Window::new(1 << 20)), out);
+        tokio::spawn(reader.run());
+        Self {
+            logs,
+            news,
+            sent,
+            pod,
+            pod_reads,
+        }
+    }
+
+    fn hear(&self, phase: ContainerPhase) {
+        self.news.send_modify(|known| {
+            known.phases.insert("main".to_owned(), phase);
+        });
+    }
+
+    /// What a read of the pod finds.
+    fn set_pod(&self, state: Value) {
+        *self.pod.lock().expect("no panic") =
+            Some(json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"},
+            "status": {"phase": "Pending", "containerStatuses": [{"name": "main", "state": state}]}}));
+    }
+
+    async fn log(&mut self) -> LogRequest {
+        self.logs.recv().await.expect("the reader asks")
+    }
+
+    /// All lines, and how it ended.
+    async fn rest(&mut self) -> (Vec<String>, FeedEndReason) {
+        let mut lines = Vec::new();
+        loop {
+            match self.sent.recv().await.expect("an end").message.expect("a message") {
+                Message::Chunk(chunk) => {
+                    assert!(!chunk.gap, "nothing was lost");
+                    let texts = chunk.lines.iter();
+                    lines.extend(texts.map(|line| String::from_utf8_lossy(&line.content).into_owned()));
+                }
+                Message::End(end) => return (lines, end.reason()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn ended() -> Value {
+    json!({"terminated": {"exitCode": 0, "containerID": "x"}})
+}
+
+const TWO: &str = "1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z b\n";
+
+fn lines(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_kubelet_that_does_not_know_its_pod_yet_ends_no_log() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    world.set_pod(json!({"running": {}}));
+    for _ in 0..3 {
+        world.log().await.refuse(404, "pod \"p\" does not exist");
+    }
+    let open = world.log().await.begin(TWO);
+    world.hear(ContainerPhase::Ended);
+    drop(open);
+    world.log().await.answer(TWO);
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_refusal_that_lasts_is_for_the_relay_to_ask_again() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    world.set_pod(json!({"running": {}}));
+    for _ in 0..MAX_FAILURES {
+        world.log().await.refuse(404, "pod \"p\" does not exist");
+    }
+    let end = world.sent.recv().await.expect("an end");
+    assert!(matches!(end.message, Some(Message::End(end)) if end.reason() == FeedEndReason::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_never_started_has_a_complete_log() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    world.set_pod(json!({"terminated": {"exitCode": 137}}));
+    world
+        .log()
+        .await
+        .refuse(400, "container \"main\" in pod \"p\" is terminated");
+    assert_eq!(world.rest().await, (vec![], FeedEndReason::Complete));
+    let mut cancelled = World::new(None);
+    *cancelled.pod.lock().expect("no panic") = Some(
+        json!({"metadata": {"uid": "u", "deletionTimestamp": "2026-11-23T10:00:00Z"},
+        "status": {"phase": "Pending"}}),
+    );
+    assert_eq!(cancelled.rest().await, (vec![], FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_gone_ends_its_log_as_gone() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    world.log().await.refuse(404, "pods \"p\" not found");
+    assert_eq!(world.rest().await, (vec![], FeedEndReason::Gone));
+    let mut lost = World::new(Some(ContainerPhase::Ended));
+    lost.set_pod(ended());
+    lost.log()
+        .await
+        .refuse(400, "container \"main\" in pod \"p\" is terminated");
+    assert_eq!(lost.rest().await, (vec![], FeedEndReason::Gone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_clean_end_before_the_container_ended_is_read_again() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    // A broken kubelet connection is a clean end, in the middle of a line.
+    let open = world.log().await.begin("1970-01-01T00:00:01Z a\n1970-01-01T00:0");
+    world.hear(ContainerPhase::Ended);
+    drop(open);
+    let again = world.log().await;
+    assert!(
+        again.query.contains("sinceTime=1970-01-01T00%3A00%3A01Z"),
+        "{}",
+        again.query
+    );
+    again.answer("1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z b\n1970-01-01T00:00:02Z unfinished");
+    assert_eq!(
+        world.rest().await,
+        (lines(&["a", "b", "unfinished"]), FeedEndReason::Complete)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_renewed_follow_keeps_no_half_of_a_line() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    let old = world
+        .log()
+        .await
+        .begin("1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z hal");
+    // Renewed after some hours, which pass at once.
+    let new = world
+        .log()
+        .await
+        .begin("1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z half\n");
+    world.hear(ContainerPhase::Ended);
+    drop((old, new));
+    world.log().await.answer("1970-01-01T00:00:02Z half\n");
+    assert_eq!(world.rest().await, (lines(&["a", "half"]), FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i10_a_connection_that_died_without_a_sign_is_given_up_after_the_containers_end() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    let dead = world.log().await.begin("1970-01-01T00:00:01Z a\n");
+    world.hear(ContainerPhase::Ended);
+    let began = tokio::time::Instant::now();
+    world.log().await.answer(TWO);
+    assert!(began.elapsed() < Duration::from_secs(60));
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+    drop(dead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_container_is_not_asked_for_its_log() {
+    let mut world = World::new(Some(ContainerPhase::Waiting));
+    world.set_pod(json!({"waiting": {"reason": "ContainerCreating"}}));
+    let silent = tokio::time::timeout(Duration::from_secs(3600), world.logs.recv()).await;
+    assert!(silent.is_err(), "an hour of nothing");
+    assert!(world.pod_reads.load(Ordering::Relaxed) <= 60, "a slow tick");
+    world.hear(ContainerPhase::Running);
+    let open = world.log().await.begin(TWO);
+    world.hear(ContainerPhase::Ended);
+    drop(open);
+    world.log().await.answer(TWO);
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+}
