@@ -1,11 +1,15 @@
 //! Checks of single fields. They see texts after substitution, so that a parameter's value is checked where it lands.
 
+mod env;
+mod fit;
+mod fragments;
 mod pod;
 mod step;
 mod syntax;
 
-pub(crate) use pod::check_fit;
+pub(crate) use fit::{Provided, check_fit};
 pub(crate) use step::check_part;
 pub(crate) use syntax::{
-    check_annotations, check_labels, is_dns_label, is_dns_subdomain, is_step_name, is_variable_reserved, relative_path,
+    check_annotations, check_labels, is_dns_label, is_dns_subdomain, is_place_reserved, is_step_name,
+    is_variable_reserved, mount_place, relative_path,
 };

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 
-/// A part of a Kubernetes object, such as an affinity, in normal form: keys sorted, nulls dropped, integral numbers as integers.
+/// A part of a Kubernetes object, such as an affinity, in normal form: keys sorted, integral numbers as integers, nulls dropped
+/// (but for [patches](Fragment::patch)).
 ///
 /// The normal form makes a file and an API message equal: a `google.protobuf.Struct` turns `420` into `420.0` and forgets the order
 /// of keys. Whether it fits its Kubernetes type is checked when the pipeline is resolved.
@@ -14,7 +15,12 @@ pub struct Fragment(Value);
 impl Fragment {
     /// Brings `value` into normal form.
     pub fn new(value: Value) -> Self {
-        Self(normalise(value))
+        Self(normalise(value, Nulls::Drop))
+    }
+
+    /// Brings a patch into normal form: a null in it removes what it is merged over, and stays.
+    pub fn patch(value: Value) -> Self {
+        Self(normalise(value, Nulls::Keep))
     }
 
     /// The value.
@@ -49,15 +55,29 @@ impl<'de> Deserialize<'de> for Fragment {
     }
 }
 
-fn normalise(value: Value) -> Value {
+/// Reads a patch, if there is one.
+pub(crate) fn optional_patch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Fragment>, D::Error> {
+    let value = Option::<Value>::deserialize(deserializer)?;
+    Ok(value.map(Fragment::patch))
+}
+
+/// What becomes of nulls in maps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nulls {
+    Drop,
+    Keep,
+}
+
+fn normalise(value: Value, nulls: Nulls) -> Value {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => value,
         Value::Number(number) => Value::Number(integral(number)),
-        Value::Array(items) => items.into_iter().map(normalise).collect(),
+        Value::Array(items) => items.into_iter().map(|item| normalise(item, nulls)).collect(),
         Value::Object(entries) => {
-            let mut entries: Vec<_> = entries.into_iter().filter(|(_, value)| !value.is_null()).collect();
+            let kept = |value: &Value| nulls == Nulls::Keep || !value.is_null();
+            let mut entries: Vec<_> = entries.into_iter().filter(|(_, value)| kept(value)).collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            let entries = entries.into_iter().map(|(key, value)| (key, normalise(value)));
+            let entries = entries.into_iter().map(|(key, value)| (key, normalise(value, nulls)));
             Value::Object(entries.collect::<Map<_, _>>())
         }
     }
@@ -71,6 +91,14 @@ pub(crate) fn integral(number: Number) -> Number {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => Number::from(float as i64),
         _ => number,
     }
+}
+
+/// Whether a number is no whole number from 2⁵³ on: those are rounded in floating point.
+pub(crate) fn is_exact(number: &Number) -> bool {
+    const ROUNDED: f64 = 9_007_199_254_740_992.0;
+    number
+        .as_f64()
+        .is_some_and(|float| float.abs() < ROUNDED || float.fract() != 0.0)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Fragment;
+use crate::fragment::is_exact;
 use crate::model::PodSettings;
 use crate::path::Path;
 use crate::strict::Reader;
@@ -41,6 +42,41 @@ pub(crate) fn check_fragments(pod: &PodSettings, path: &Path<'_>, violations: &m
     overlay(pod, &path.field("overlay"), violations);
 }
 
+/// Required fields of volume sources, which the types fill with nothing.
+const REQUIRED: [(&str, &[&str]); 8] = [
+    ("persistentVolumeClaim", &["claimName"]),
+    ("hostPath", &["path"]),
+    ("nfs", &["server", "path"]),
+    ("secret", &["secretName"]),
+    ("configMap", &["name"]),
+    ("csi", &["driver"]),
+    ("ephemeral", &["volumeClaimTemplate"]),
+    ("projected", &["sources"]),
+];
+
+/// Checks that a volume has at most one source, with what the source needs. Without one, Kubernetes makes an empty folder.
+pub(crate) fn check_source(volume: &Value, path: &Path<'_>, violations: &mut Violations) {
+    let Some(fields) = volume.as_object() else {
+        return;
+    };
+    let sources: Vec<&str> = fields.keys().map(String::as_str).filter(|key| *key != "name").collect();
+    if sources.len() > 1 {
+        let message = format!("a volume has one source, not {}", sources.join(" and "));
+        violations.add(path.to_string(), Code::Conflict, message);
+    }
+    for (source, required) in REQUIRED {
+        let Some(given) = fields.get(source).and_then(Value::as_object) else {
+            continue;
+        };
+        for field in required {
+            if given.get(*field).is_none_or(|value| value.as_str() == Some("")) {
+                let path = path.field(source).field(field).to_string();
+                violations.add(path, Code::Missing, format!("a volume of this kind needs {field}"));
+            }
+        }
+    }
+}
+
 /// Checks a volume source, which is a volume without its name.
 pub(crate) fn check_volume_source(source: &Fragment, path: &Path<'_>, violations: &mut Violations) {
     let reader = Reader::default();
@@ -61,18 +97,45 @@ pub(crate) fn check_volume_source(source: &Fragment, path: &Path<'_>, violations
     } else if readable && keys.len() != 1 {
         let message = "exactly one volume source is wanted, such as persistentVolumeClaim: {claimName: data}";
         violations.add(path.to_string(), Code::BadValue, message);
+    } else if readable {
+        check_source(source.value(), path, violations);
     }
 }
 
 fn one<T: DeserializeOwned>(reader: &Reader, fragment: Option<&Fragment>, path: &Path<'_>) {
     if let Some(fragment) = fragment {
-        reader.read::<T>(fragment.value(), path);
+        read::<T>(reader, fragment, path);
     }
 }
 
 fn many<T: DeserializeOwned>(reader: &Reader, fragments: &[Fragment], path: &Path<'_>) {
     for (index, fragment) in fragments.iter().enumerate() {
-        reader.read::<T>(fragment.value(), &path.index(index));
+        read::<T>(reader, fragment, &path.index(index));
+    }
+}
+
+fn read<T: DeserializeOwned>(reader: &Reader, fragment: &Fragment, path: &Path<'_>) {
+    reader.read::<T>(fragment.value(), path);
+    check_numbers(fragment.value(), path, reader);
+}
+
+/// Large whole numbers are rounded in API messages, so that the same pipeline would mean two things.
+fn check_numbers(value: &Value, path: &Path<'_>, reader: &Reader) {
+    match value {
+        Value::Number(number) if !is_exact(number) => {
+            reader.bad_value(path, format!("a whole number as large as {number} is not kept exactly"));
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                check_numbers(item, &path.index(index), reader);
+            }
+        }
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                check_numbers(value, &path.field(key), reader);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -91,6 +91,7 @@ impl Merge for PodSettings {
             &mut self.automount_service_account_token,
             &over.automount_service_account_token,
         );
+        self.clear_privileged(over);
         nest(&mut self.security_context, &over.security_context);
         nest(&mut self.pod_security_context, &over.pod_security_context);
         replace(&mut self.privileged, &over.privileged);
@@ -105,6 +106,33 @@ impl Merge for PodSettings {
             key_of(container, "name")
         });
         nest(&mut self.overlay, &over.overlay);
+    }
+}
+
+impl PodSettings {
+    /// `privileged` and `securityContext.privileged` are one setting in two spellings: what is laid over replaces both.
+    fn clear_privileged(&mut self, over: &Self) {
+        const FIELD: &str = "privileged";
+        let inner = over
+            .security_context
+            .as_ref()
+            .and_then(|context| context.value().get(FIELD));
+        if inner.is_none() && over.privileged.is_none() {
+            return;
+        }
+        self.privileged = None;
+        let Some(context) = self
+            .security_context
+            .as_mut()
+            .and_then(|context| context.value_mut().as_object_mut())
+        else {
+            return;
+        };
+        context.shift_remove(FIELD);
+        if context.is_empty() {
+            // As without a context, nothing may gain rights.
+            self.security_context = None;
+        }
     }
 }
 
@@ -247,6 +275,26 @@ mod tests {
                 "tolerations": [{"operator": "Exists"}], "labels": {"a": "1", "b": "2"},
                 "serviceAccountName": "builder", "privileged": true,
             }})
+        );
+    }
+
+    #[test]
+    fn e13_both_spellings_of_privileged_are_one_setting() {
+        let pod = |defaults: Value, step: Value| merged(json!({"pod": defaults}), json!({"pod": step}))["pod"].clone();
+        let inner = |privileged: bool| json!({"securityContext": {"privileged": privileged}});
+        let outer = |privileged: bool| json!({"privileged": privileged});
+        assert_eq!(pod(outer(true), inner(false)), inner(false));
+        assert_eq!(pod(inner(true), outer(false)), outer(false));
+        assert_eq!(
+            pod(
+                json!({"securityContext": {"privileged": true, "runAsUser": 1}}),
+                outer(false)
+            ),
+            json!({"securityContext": {"runAsUser": 1}, "privileged": false})
+        );
+        assert_eq!(
+            pod(outer(true), json!({"securityContext": {"runAsUser": 1}})),
+            json!({"securityContext": {"runAsUser": 1}, "privileged": true})
         );
     }
 

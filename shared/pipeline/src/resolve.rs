@@ -35,6 +35,27 @@ pub struct Limits {
     pub edges: u64,
     /// Most bytes of all files and scripts together.
     pub file_bytes: usize,
+    /// Most files.
+    pub files: usize,
+    /// Most bytes of one step with the defaults: it is one message, and with its values in place one Kubernetes object.
+    pub step_bytes: usize,
+    /// Most bytes of all distinct steps with the defaults: they are stored, and read back in one piece.
+    pub template_bytes: usize,
+}
+
+impl Limits {
+    /// Most bytes of all files and scripts of a run: what one ConfigMap holds.
+    pub const FILE_BYTES: usize = 1 << 20;
+    /// Most parameters.
+    pub const PARAMETERS: usize = 256;
+    /// Most bytes of one value of a parameter or of a matrix axis.
+    pub const VALUE_BYTES: usize = 32 << 10;
+    /// Most bytes of the names and values of all parameters, which are part of every message about the run.
+    pub const PARAMETER_BYTES: usize = 128 << 10;
+    /// Most axes of a matrix.
+    pub const AXES: usize = 16;
+    /// Most bytes of the name of a parameter or of an axis.
+    pub const NAME_BYTES: usize = 128;
 }
 
 impl Default for Limits {
@@ -42,7 +63,10 @@ impl Default for Limits {
         Self {
             steps: 1_000_000,
             edges: 10_000_000,
-            file_bytes: 1 << 20,
+            file_bytes: Self::FILE_BYTES,
+            files: 1000,
+            step_bytes: 3 << 20,
+            template_bytes: 128 << 20,
         }
     }
 }
@@ -78,12 +102,13 @@ pub fn resolve(
         .map(|(name, value)| (name.clone(), value.to_string()))
         .collect();
     header::check(pipeline, &variables, environment, &mut violations);
-    let expanded = graph::expand(pipeline, &environment.limits, &mut violations);
-    let templates = templates::build(pipeline, &variables, &mut violations);
+    let expanded = graph::expand(pipeline, &variables, &environment.limits, &mut violations);
+    let templates = templates::build(pipeline, &variables, &expanded, environment, &mut violations);
+    header::check_size(pipeline, &templates.distinct, &environment.limits, &mut violations);
     if !violations.is_empty() {
         return Err(violations.into_vec());
     }
-    let sources = expanded.into_iter().zip(&templates.of_step);
+    let sources = expanded.sources.into_iter().zip(&templates.of_step);
     let sources = sources.map(|(source, template)| SourceStep {
         template: *template,
         ..source

@@ -6,7 +6,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Number, Value};
 
-use crate::fragment::integral;
+use crate::fragment::{integral, is_exact};
 use crate::model::ParameterType;
 
 /// A text, a number or a boolean.
@@ -38,6 +38,15 @@ impl Scalar {
     /// From a floating-point number; integral numbers become integers. None for infinities and NaN.
     pub fn from_f64(number: f64) -> Option<Self> {
         Number::from_f64(number).map(|number| Self::Number(integral(number)))
+    }
+
+    /// Whether it is the same number in a file and in an API message, which holds numbers in floating point: from 2⁵³ on, whole
+    /// numbers are rounded there.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            Self::Number(number) => is_exact(number),
+            Self::String(_) | Self::Boolean(_) => true,
+        }
     }
 
     /// Its type.

@@ -99,17 +99,38 @@ impl Reader {
     }
 
     fn unknown_field(&self, path: &Path<'_>, key: &str, fields: &'static [&'static str]) {
+        self.record(path, key, Code::UnknownField, || {
+            let hint = did_you_mean(key, fields.iter().copied());
+            if hint.is_empty() && fields.len() <= 16 {
+                format!("unknown field; fields here are {}", fields.join(", "))
+            } else {
+                format!("unknown field{hint}")
+            }
+        });
+    }
+
+    /// A field that stands there in both of its spellings: the first one counts, so that the rest can be checked.
+    fn repeated_field(&self, path: &Path<'_>, key: &str, field: &str) {
+        self.record(path, key, Code::Duplicate, || {
+            format!("{field} is given twice, also in its other spelling")
+        });
+    }
+
+    /// Records that a value which could be read is not allowed.
+    pub(crate) fn bad_value(&self, path: &Path<'_>, message: String) {
+        let mut violations = self.violations.borrow_mut();
+        violations.add(path.to_string(), Code::BadValue, message);
+    }
+
+    /// Records a problem of a field that is passed over; once, although values are read again after other problems.
+    fn record(&self, path: &Path<'_>, key: &str, code: Code, message: impl FnOnce() -> String) {
         let path = path.field(key).to_string();
         let mut violations = self.violations.borrow_mut();
         let again = violations.as_slice().iter().any(|known| known.path == path);
-        if again {
-            return;
+        if !again {
+            let message = if violations.is_full() { String::new() } else { message() };
+            violations.add(path, code, message);
         }
-        let mut message = format!("unknown field{}", did_you_mean(key, fields.iter().copied()));
-        if !message.ends_with('?') && fields.len() <= 16 {
-            message = format!("unknown field; fields here are {}", fields.join(", "));
-        }
-        violations.add(path, Code::UnknownField, message);
     }
 }
 

@@ -105,6 +105,16 @@ fn pod_settings(pod: &mut PodSettings, path: &Path<'_>, visit: &mut Visit<'_>) {
     for_each_fragment(pod, path, &mut |path, fragment| {
         fragment_texts(fragment.value_mut(), path, Expansion::Final, visit);
     });
+    let containers = [
+        ("initContainers", &mut pod.init_containers),
+        ("sidecars", &mut pod.sidecars),
+    ];
+    for (name, containers) in containers {
+        let path = path.field(name);
+        for (index, container) in containers.iter_mut().enumerate() {
+            container_texts(container.value_mut(), &path.index(index), visit);
+        }
+    }
 }
 
 fn quantities(quantities: &mut BTreeMap<String, Quantity>, path: &Path<'_>, visit: &mut Visit<'_>) {
@@ -113,7 +123,7 @@ fn quantities(quantities: &mut BTreeMap<String, Quantity>, path: &Path<'_>, visi
     }
 }
 
-/// Calls `visit` for every fragment of `pod`.
+/// Calls `visit` for every fragment of `pod` but its containers.
 pub(crate) fn for_each_fragment(
     pod: &mut PodSettings,
     path: &Path<'_>,
@@ -135,8 +145,6 @@ pub(crate) fn for_each_fragment(
         ("volumes", &mut pod.volumes),
         ("volumeMounts", &mut pod.volume_mounts),
         ("envFrom", &mut pod.env_from),
-        ("initContainers", &mut pod.init_containers),
-        ("sidecars", &mut pod.sidecars),
     ];
     for (name, fragments) in lists {
         let path = path.field(name);
@@ -156,14 +164,37 @@ pub(crate) fn fragment_texts(value: &mut Value, path: &Path<'_>, expansion: Expa
             }
         }
         Value::Object(entries) => {
-            // A container has an image; the command of a probe or hook is not expanded by Kubernetes.
-            let container = entries.contains_key("image") || entries.contains_key("volumeMounts");
             for (key, value) in entries.iter_mut() {
-                let expanded = key == "subPathExpr" || key == "env" || container && (key == "command" || key == "args");
-                let expansion = if expanded { Expansion::Kubernetes } else { expansion };
-                fragment_texts(value, &path.field(key), expansion, visit);
+                let path = path.field(key);
+                match value {
+                    Value::Array(containers) if CONTAINER_LISTS.contains(&key.as_str()) => {
+                        for (index, container) in containers.iter_mut().enumerate() {
+                            container_texts(container, &path.index(index), visit);
+                        }
+                    }
+                    value if key == "subPathExpr" => fragment_texts(value, &path, Expansion::Kubernetes, visit),
+                    value => fragment_texts(value, &path, expansion, visit),
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Lists of containers in a PodSpec.
+const CONTAINER_LISTS: [&str; 2] = ["containers", "initContainers"];
+
+/// As [`fragment_texts`] for a container, whose command, args and env Kubernetes expands, but not the commands of its probes and
+/// hooks.
+fn container_texts(container: &mut Value, path: &Path<'_>, visit: &mut Visit<'_>) {
+    let Value::Object(fields) = container else {
+        return fragment_texts(container, path, Expansion::Final, visit);
+    };
+    for (key, value) in fields.iter_mut() {
+        let expansion = match key.as_str() {
+            "command" | "args" | "env" => Expansion::Kubernetes,
+            _ => Expansion::Final,
+        };
+        fragment_texts(value, &path.field(key), expansion, visit);
     }
 }

@@ -155,6 +155,15 @@ impl Violations {
         self.kept.len() >= MAX_VIOLATIONS
     }
 
+    /// `, did you mean x?` when something near is known. Comparing is slow, and a hint that nobody sees is not worth it.
+    pub(crate) fn hint<'a>(&self, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+        if self.is_full() {
+            String::new()
+        } else {
+            did_you_mean(name, known)
+        }
+    }
+
     /// The problems; when some were dropped, the last one says how many.
     pub fn into_vec(mut self) -> Vec<Violation> {
         if self.dropped > 0 {
@@ -184,15 +193,32 @@ impl Violations {
 
 /// The name among `known` that is nearest to `name`, when it is near enough to be meant.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > MAX_HINTED {
+        return None;
+    }
     let folded = fold(name);
-    let scored = known.into_iter().map(|candidate| {
-        let distance = strsim::damerau_levenshtein(&folded, &fold(candidate));
-        (distance, candidate)
+    let length = folded.chars().count();
+    let scored = known.into_iter().filter_map(|candidate| {
+        if candidate.len() > 2 * MAX_HINTED {
+            return None;
+        }
+        let other = fold(candidate);
+        let longest = name.len().max(candidate.len());
+        let is_near = |distance: usize| distance * 3 <= longest.max(3) && distance < longest;
+        // The difference in length is a lower bound, and costs far less.
+        if !is_near(length.abs_diff(other.chars().count())) {
+            return None;
+        }
+        let distance = strsim::damerau_levenshtein(&folded, &other);
+        is_near(distance).then_some((distance, candidate))
     });
-    let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
-    let longest = name.len().max(candidate.len());
-    (distance * 3 <= longest.max(3) && distance < longest).then_some(candidate)
+    scored
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
 }
+
+/// Nobody misspells longer names, and comparing costs the product of both lengths.
+const MAX_HINTED: usize = 128;
 
 fn fold(name: &str) -> String {
     name.chars()
@@ -216,6 +242,17 @@ mod tests {
         assert_eq!(nearest("nodeSelectr", known), Some("nodeSelector"));
         assert_eq!(nearest("node_selector", known), Some("nodeSelector"));
         assert_eq!(nearest("colour", known), None);
+    }
+
+    #[test]
+    fn i11_long_names_are_compared_with_nothing() {
+        let long = "a".repeat(1_000_000);
+        let start = std::time::Instant::now();
+        let known = vec![long.as_str(); 100];
+        assert_eq!(nearest(&long, known.iter().copied()), None);
+        assert_eq!(nearest("aaaa", known), None);
+        assert_eq!(nearest(&long, ["b"]), None);
+        assert!(start.elapsed() < std::time::Duration::from_secs(5));
     }
 
     #[test]

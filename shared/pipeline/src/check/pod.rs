@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::fragments::{check_overlay, check_tolerations};
 use super::syntax::check_selector;
-use super::{check_annotations, check_labels, is_dns_label, is_dns_subdomain};
+use super::{check_annotations, check_labels, is_dns_label, is_dns_subdomain, is_place_reserved};
 use crate::Fragment;
-use crate::kubernetes::check_fragments;
-use crate::model::{PodSettings, Quantity, StepTemplate};
+use crate::kubernetes::{check_fragments, check_source};
+use crate::model::{PodSettings, Quantity};
 use crate::path::Path;
 use crate::quantity;
 use crate::substitute::references;
@@ -28,7 +29,11 @@ pub(super) fn check_pod(pod: &PodSettings, path: &Path<'_>, violations: &mut Vio
     check_annotations(&pod.annotations, &path.field("annotations"), violations);
     check_names(pod, path, violations);
     check_fragments(pod, path, violations);
+    check_tolerations(&pod.tolerations, &path.field("tolerations"), violations);
     check_volumes(pod, path, violations);
+    if let Some(overlay) = &pod.overlay {
+        check_overlay(overlay, &path.field("overlay"), violations);
+    }
     let containers = [("initContainers", &pod.init_containers), ("sidecars", &pod.sidecars)];
     for (field, containers) in containers {
         check_containers(containers, &path.field(field), violations);
@@ -122,7 +127,9 @@ fn check_volumes(pod: &PodSettings, path: &Path<'_>, violations: &mut Violations
     let volumes = path.field("volumes");
     let mut names = HashSet::new();
     for (index, volume) in pod.volumes.iter().enumerate() {
-        let path = volumes.index(index).field("name").to_string();
+        let path = volumes.index(index);
+        check_source(volume.value(), &path, violations);
+        let path = path.field("name").to_string();
         match volume.text("name") {
             None => violations.add(path, Code::Missing, "a volume needs a name"),
             Some(name) if name.starts_with("windlass-") => {
@@ -148,7 +155,7 @@ fn check_volumes(pod: &PodSettings, path: &Path<'_>, violations: &mut Violations
         let target = at.field("mountPath").to_string();
         match mount.text("mountPath") {
             None => violations.add(target, Code::Missing, "a mount needs a mountPath"),
-            Some(place) if place == "/windlass" || place.starts_with("/windlass/") => {
+            Some(place) if is_place_reserved(place) => {
                 violations.add(target, Code::Reserved, "/windlass belongs to Windlass");
             }
             Some(place) if !targets.insert(place) => {
@@ -188,60 +195,6 @@ fn check_containers(containers: &[Fragment], path: &Path<'_>, violations: &mut V
                 Code::Missing,
                 "a container needs an image",
             );
-        }
-    }
-}
-
-/// Checks what must fit together once defaults and step are merged.
-pub(crate) fn check_fit(merged: &StepTemplate, path: &Path<'_>, violations: &mut Violations) {
-    if merged.image.is_none() {
-        let message = "the step has no image; set it here or in defaults";
-        violations.add(path.field("image").to_string(), Code::Missing, message);
-    }
-    let Some(pod) = &merged.pod else {
-        return;
-    };
-    let path = path.field("pod");
-    if let Some(resources) = &pod.resources {
-        let path = path.field("resources");
-        let path = path.field("requests");
-        for (name, request) in &resources.requests {
-            let limit = resources.limits.get(name);
-            let amounts = limit.and_then(|limit| Some((quantity::parse(&request.0)?, quantity::parse(&limit.0)?)));
-            if let (Some(limit), Some((wanted, bound))) = (limit, amounts)
-                && wanted > bound
-            {
-                let message = format!("the request {request} is above the limit {limit}");
-                violations.add(path.field(name).to_string(), Code::BadValue, message);
-            }
-        }
-    }
-    check_mounts(pod, &path, violations);
-}
-
-fn check_mounts(pod: &PodSettings, path: &Path<'_>, violations: &mut Violations) {
-    let in_overlay = pod
-        .overlay
-        .as_ref()
-        .and_then(|overlay| overlay.value().get("volumes")?.as_array());
-    let overlaid = in_overlay
-        .into_iter()
-        .flatten()
-        .filter_map(|volume| volume.get("name")?.as_str());
-    let volumes: HashSet<&str> = pod
-        .volumes
-        .iter()
-        .filter_map(|volume| volume.text("name"))
-        .chain(overlaid)
-        .collect();
-    for mount in &pod.volume_mounts {
-        let Some(name) = mount.text("name").filter(|name| !name.is_empty()) else {
-            continue;
-        };
-        if !volumes.contains(name) && !name.starts_with("windlass-") {
-            // Merged mounts have other positions than written ones.
-            let path = path.field("volumeMounts").to_string();
-            violations.add(path, Code::BadValue, format!("there is no volume {name}"));
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Checks of what a step or the defaults say by themselves.
 
-use std::collections::HashSet;
-
-use super::is_variable_reserved;
+use super::env::check_env;
 use super::pod::check_pod;
 use crate::Millis;
-use crate::model::{EnvVar, EnvVarSource, Retries, RetryBudget, StepTemplate};
+use crate::model::{Retries, RetryBudget, StepTemplate};
 use crate::path::Path;
 use crate::substitute::references;
 use crate::violation::{Code, Violations};
@@ -66,82 +64,6 @@ fn check_command(part: &StepTemplate, path: &Path<'_>, violations: &mut Violatio
     }
 }
 
-fn check_env(env: &[EnvVar], path: &Path<'_>, violations: &mut Violations) {
-    let mut names = HashSet::new();
-    for (index, variable) in env.iter().enumerate() {
-        let path = path.index(index);
-        let name = path.field("name").to_string();
-        if variable.name.is_empty() {
-            violations.add(name, Code::Missing, "a variable needs a name");
-        } else if !is_env_name(&variable.name) {
-            let message = format!("`{}` is no name of a variable", variable.name);
-            violations.add(name, Code::BadValue, message);
-        } else if is_variable_reserved(&variable.name) {
-            violations.add(
-                name,
-                Code::Reserved,
-                "names that start with WINDLASS_ are set by Windlass",
-            );
-        } else if !names.insert(&variable.name) {
-            violations.add(name, Code::Duplicate, format!("{} is given twice", variable.name));
-        }
-        match (&variable.value, &variable.value_from) {
-            (Some(_), Some(_)) => {
-                let message = "a variable has either value or valueFrom";
-                violations.add(path.to_string(), Code::Conflict, message);
-            }
-            (None, Some(source)) => check_source(source, &path.field("valueFrom"), violations),
-            (None, None) => violations.add(path.to_string(), Code::Missing, "value or valueFrom is missing"),
-            (Some(_), None) => {}
-        }
-    }
-}
-
-fn is_env_name(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    name.bytes().all(inner) && !name.starts_with(|c: char| c.is_ascii_digit())
-}
-
-fn check_source(source: &EnvVarSource, path: &Path<'_>, violations: &mut Violations) {
-    let EnvVarSource {
-        secret_key_ref,
-        config_map_key_ref,
-        field_ref,
-        resource_field_ref,
-    } = source;
-    let given = [
-        secret_key_ref.is_some(),
-        config_map_key_ref.is_some(),
-        field_ref.is_some(),
-        resource_field_ref.is_some(),
-    ];
-    if given.iter().filter(|given| **given).count() != 1 {
-        let message = "exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef is wanted";
-        violations.add(path.to_string(), Code::BadValue, message);
-    }
-    let mut required = |field: &str, inner: &str, text: &str| {
-        if text.is_empty() {
-            let path = path.field(field).field(inner).to_string();
-            violations.add(path, Code::Missing, format!("{inner} is missing"));
-        }
-    };
-    for (field, selector) in [
-        ("secretKeyRef", secret_key_ref),
-        ("configMapKeyRef", config_map_key_ref),
-    ] {
-        if let Some(selector) = selector {
-            required(field, "name", &selector.name);
-            required(field, "key", &selector.key);
-        }
-    }
-    if let Some(selector) = field_ref {
-        required("fieldRef", "fieldPath", &selector.field_path);
-    }
-    if let Some(selector) = resource_field_ref {
-        required("resourceFieldRef", "resource", &selector.resource);
-    }
-}
-
 fn check_times(part: &StepTemplate, path: &Path<'_>, violations: &mut Violations) {
     let deadlines = part.deadlines.clone().unwrap_or_default();
     let in_deadlines = path.field("deadlines");
@@ -184,9 +106,7 @@ fn check_budget(budget: Option<&RetryBudget>, path: &Path<'_>, violations: &mut 
     if budget.backoff.is_some_and(|backoff| !(1.0..=1000.0).contains(&backoff)) {
         bad("backoff", "must be between 1 and 1000");
     }
-    if let (Some(delay), Some(longest)) = (budget.delay, budget.max_delay)
-        && longest < delay
-    {
+    if !is_delay_bounded(budget) {
         bad("maxDelay", "must not be shorter than delay");
     }
     for (index, code) in budget.exit_codes.iter().enumerate() {
@@ -195,4 +115,9 @@ fn check_budget(budget: Option<&RetryBudget>, path: &Path<'_>, violations: &mut 
             violations.add(path, Code::BadValue, "exit codes of failures are 1 to 255");
         }
     }
+}
+
+/// Whether the first delay is within the bound on delays, as far as the budget itself says both.
+pub(super) fn is_delay_bounded(budget: &RetryBudget) -> bool {
+    !matches!((budget.delay, budget.max_delay), (Some(delay), Some(longest)) if longest < delay)
 }

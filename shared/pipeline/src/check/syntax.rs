@@ -36,7 +36,7 @@ fn is_label_text(text: &str) -> bool {
 }
 
 /// `name` or `domain/name`.
-fn is_qualified_name(key: &str) -> bool {
+pub(super) fn is_qualified_name(key: &str) -> bool {
     let name = match key.split_once('/') {
         Some((domain, name)) if is_dns_subdomain(domain) => name,
         Some(_) => return false,
@@ -53,6 +53,11 @@ fn is_own_domain(key: &str) -> bool {
 /// Whether Windlass keeps environment variables of this name for itself.
 pub(crate) fn is_variable_reserved(name: &str) -> bool {
     name.starts_with("WINDLASS_")
+}
+
+/// Whether Windlass keeps this place in the main container for itself.
+pub(crate) fn is_place_reserved(path: &str) -> bool {
+    mount_place(path).is_some_and(|place| place == "/windlass" || place.starts_with("/windlass/"))
 }
 
 /// Labels of pods.
@@ -121,6 +126,22 @@ pub(crate) fn relative_path(path: &str) -> Result<(), &'static str> {
         return Err("the path must not have empty, `.` or `..` parts");
     }
     Ok(())
+}
+
+/// Where an absolute path leads, without empty and `.` parts; none when it is relative, the root, or goes up.
+pub(crate) fn mount_place(path: &str) -> Option<String> {
+    if !path.starts_with('/') {
+        return None;
+    }
+    let mut place = String::new();
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part == ".." {
+            return None;
+        }
+        place.push('/');
+        place.push_str(part);
+    }
+    (!place.is_empty()).then_some(place)
 }
 
 #[cfg(test)]

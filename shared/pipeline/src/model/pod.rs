@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{list, map};
 use crate::Fragment;
+use crate::fragment::optional_patch;
 
 /// Settings of a step's pod. Fragments are parts of Kubernetes objects, checked strictly when the pipeline is resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +80,8 @@ pub struct PodSettings {
     /// Kubernetes Containers beside the main container, started as native sidecars.
     #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<Fragment>,
-    /// A Kubernetes PodSpec fragment merged over the result.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A Kubernetes PodSpec fragment merged over the result; a null in it removes a field.
+    #[serde(deserialize_with = "optional_patch", skip_serializing_if = "Option::is_none")]
     pub overlay: Option<Fragment>,
 }
 

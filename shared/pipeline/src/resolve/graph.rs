@@ -1,18 +1,33 @@
 //! Names, matrix expansion and dependencies.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Limits;
-use super::parameters::check_name;
-use crate::Pipeline;
+use super::header::undeclared;
+use super::parameters::{check_name, check_value};
 use crate::check::is_step_name;
-use crate::model::{MatrixAxis, RunIf, Step};
+use crate::model::{MatrixAxis, Step};
 use crate::path::Path;
 use crate::resolved::{ResolvedAxis, SourceStep};
-use crate::violation::{Code, Violations, did_you_mean};
+use crate::substitute::{Expansion, references, substitute};
+use crate::violation::{Code, Violations};
+use crate::{Pipeline, Scalar};
 
-/// The steps with their instances counted and their dependencies as indices; templates are not yet known.
-pub(super) fn expand(pipeline: &Pipeline, limits: &Limits, violations: &mut Violations) -> Vec<SourceStep> {
+/// The steps of a pipeline, expanded.
+pub(super) struct Expanded {
+    /// Their instances are counted and their dependencies are indices; templates are not yet known.
+    pub(super) sources: Vec<SourceStep>,
+    /// Whether there are so few instances that each can be looked at.
+    pub(super) is_within_limits: bool,
+}
+
+/// Counts the instances of the steps and connects them.
+pub(super) fn expand(
+    pipeline: &Pipeline,
+    variables: &BTreeMap<String, String>,
+    limits: &Limits,
+    violations: &mut Violations,
+) -> Expanded {
     if pipeline.steps.is_empty() {
         violations.add("steps", Code::Missing, "a pipeline needs at least one step");
     }
@@ -22,22 +37,22 @@ pub(super) fn expand(pipeline: &Pipeline, limits: &Limits, violations: &mut Viol
     for (index, step) in pipeline.steps.iter().enumerate() {
         let path = list.index(index);
         check_step_name(&step.name, &path.field("name"), violations);
-        if step.template.run_if == Some(RunIf::Failed) && step.upstream.is_empty() {
-            let message = "a step without upstream steps would never run: nothing can fail before it";
-            violations.add(path.field("runIf").to_string(), Code::BadValue, message);
-        }
-        let count = check_matrix(pipeline, step, &path.field("matrix"), violations);
+        let path = path.field("matrix");
+        let count = check_matrix(pipeline, step, &path, violations);
+        let axes = step.matrix.iter().enumerate();
+        let matrix = axes.map(|(index, written)| axis(written, variables, &path.index(index), violations));
         sources.push(SourceStep {
             name: step.name.clone(),
             first: u32::try_from(first).unwrap_or(u32::MAX),
             count: u32::try_from(count).unwrap_or(u32::MAX),
             template: 0,
-            matrix: step.matrix.iter().map(axis).collect(),
+            matrix: matrix.collect(),
             upstream: Vec::new(),
         });
         first = first.saturating_add(count);
     }
-    if first > u64::from(limits.steps) {
+    let is_within_limits = first <= u64::from(limits.steps);
+    if !is_within_limits {
         let message = format!("{first} steps after expansion are more than {}", limits.steps);
         violations.add("steps", Code::Limit, message);
         // Instances cannot be numbered; names and cycles can still be checked with one for each step.
@@ -48,7 +63,10 @@ pub(super) fn expand(pipeline: &Pipeline, limits: &Limits, violations: &mut Viol
     }
     let parents = connect(pipeline, &mut sources, limits, violations);
     find_cycles(&sources, &parents, violations);
-    sources
+    Expanded {
+        sources,
+        is_within_limits,
+    }
 }
 
 fn check_step_name(name: &str, path: &Path<'_>, violations: &mut Violations) {
@@ -66,6 +84,10 @@ fn check_step_name(name: &str, path: &Path<'_>, violations: &mut Violations) {
 fn check_matrix(pipeline: &Pipeline, step: &Step, path: &Path<'_>, violations: &mut Violations) -> u64 {
     let mut names = HashSet::new();
     let mut count = 1_u64;
+    if step.matrix.len() > Limits::AXES {
+        let message = format!("{} axes are more than {}", step.matrix.len(), Limits::AXES);
+        violations.add(path.to_string(), Code::Limit, message);
+    }
     for (index, axis) in step.matrix.iter().enumerate() {
         let path = path.index(index);
         let name = path.field("name");
@@ -92,11 +114,53 @@ fn check_matrix(pipeline: &Pipeline, step: &Step, path: &Path<'_>, violations: &
     count
 }
 
-fn axis(axis: &MatrixAxis) -> ResolvedAxis {
+/// The axis with parameters in place in its values.
+fn axis(
+    axis: &MatrixAxis,
+    variables: &BTreeMap<String, String>,
+    path: &Path<'_>,
+    violations: &mut Violations,
+) -> ResolvedAxis {
+    let list = path.field("values");
+    let values = axis.values.iter().enumerate();
+    let values = values.map(|(index, value)| axis_value(value, variables, &list.index(index), violations));
     ResolvedAxis {
         name: axis.name.clone(),
-        values: axis.values.iter().map(ToString::to_string).collect(),
+        values: values.collect(),
     }
+}
+
+fn axis_value(
+    value: &Scalar,
+    variables: &BTreeMap<String, String>,
+    path: &Path<'_>,
+    violations: &mut Violations,
+) -> String {
+    if !check_value(value, || path.to_string(), violations) {
+        return String::new();
+    }
+    let Scalar::String(text) = value else {
+        return value.to_string();
+    };
+    let mut size = text.len();
+    for name in references(text) {
+        match variables.get(name) {
+            Some(value) => size += value.len(),
+            None => {
+                let message = undeclared(name, variables.keys(), violations);
+                violations.add(path.to_string(), Code::UnknownParameter, message);
+            }
+        }
+    }
+    if size > Limits::VALUE_BYTES {
+        let message = format!(
+            "with its parameters the value may have {} bytes at most",
+            Limits::VALUE_BYTES
+        );
+        violations.add(path.to_string(), Code::Limit, message);
+        return String::new();
+    }
+    substitute(text, Expansion::Final, |name| variables.get(name).map(String::as_str))
 }
 
 /// Resolves upstream names; returns for each step the steps that it needs, as positions in the file.
@@ -124,12 +188,7 @@ fn connect(
             }
             match names.find(name, sources) {
                 None => {
-                    // Comparing is slow, and a hint that nobody sees is not worth it.
-                    let hint = if violations.is_full() {
-                        String::new()
-                    } else {
-                        did_you_mean(name, names.nearby())
-                    };
+                    let hint = violations.hint(name, names.nearby());
                     let message = format!("there is no step {name}{hint}");
                     violations.add(path.to_string(), Code::UnknownStep, message);
                 }

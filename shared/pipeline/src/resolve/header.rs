@@ -1,9 +1,11 @@
 //! What a pipeline says about the run as a whole.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use super::{Environment, WorkspaceDefault};
-use crate::check::{check_annotations, check_labels, check_part, is_dns_label, relative_path};
+use super::parameters::check_literal;
+use super::{Environment, Limits, WorkspaceDefault};
+use crate::check::{check_annotations, check_labels, check_part, is_dns_label, mount_place, relative_path};
 use crate::kubernetes::check_volume_source;
 use crate::model::{File, Workspace};
 use crate::path::Path;
@@ -12,6 +14,9 @@ use crate::substitute::{Expansion, references, substitute};
 use crate::texts::fragment_texts;
 use crate::violation::{Code, Violations};
 use crate::{Fragment, Millis, Pipeline, ResolvedTemplate, StepOverlay};
+
+/// Folder of the scripts among the files.
+const SCRIPTS_FOLDER: &str = ".windlass";
 
 type Variables = BTreeMap<String, String>;
 
@@ -60,7 +65,7 @@ pub(super) fn check(
         check_part(&part, &Path::root().field("defaults"), violations);
     }
     check_references(pipeline, variables, violations);
-    check_files(pipeline, environment, violations);
+    check_files(pipeline, environment.limits.files, violations);
     check_workspace(pipeline, variables, environment, violations);
 }
 
@@ -69,11 +74,8 @@ fn check_references(pipeline: &Pipeline, variables: &Variables, violations: &mut
     let root = Path::root();
     let mut check = |path: &Path<'_>, text: &str| {
         for name in references(text).filter(|name| !variables.contains_key(*name)) {
-            violations.add(
-                path.to_string(),
-                Code::UnknownParameter,
-                undeclared(name, variables.keys()),
-            );
+            let message = undeclared(name, variables.keys(), violations);
+            violations.add(path.to_string(), Code::UnknownParameter, message);
         }
     };
     if let Some(cluster) = &pipeline.cluster {
@@ -105,16 +107,24 @@ fn check_references(pipeline: &Pipeline, variables: &Variables, violations: &mut
 }
 
 /// Why `$(name)` cannot be substituted.
-pub(super) fn undeclared<'a>(name: &str, known: impl IntoIterator<Item = &'a String>) -> String {
+pub(super) fn undeclared<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a String>,
+    violations: &Violations,
+) -> String {
     if name.starts_with("WINDLASS_") {
         return format!("$({name}) is known only while the step runs: use it in command, args, env or a script");
     }
-    let hint = crate::violation::did_you_mean(name, known.into_iter().map(String::as_str));
+    let hint = violations.hint(name, known.into_iter().map(String::as_str));
     format!("$({name}) is not declared as a parameter{hint}; write $$({name}) for the text itself")
 }
 
-fn check_files(pipeline: &Pipeline, environment: &Environment, violations: &mut Violations) {
+fn check_files(pipeline: &Pipeline, most: usize, violations: &mut Violations) {
     let list = Path::root().field("files");
+    if pipeline.files.len() > most {
+        let message = format!("{} files are more than {most}", pipeline.files.len());
+        violations.add(list.to_string(), Code::Limit, message);
+    }
     let all: HashSet<&str> = pipeline.files.iter().map(|file| file.path.as_str()).collect();
     let mut paths = HashSet::new();
     for (index, file) in pipeline.files.iter().enumerate() {
@@ -130,16 +140,22 @@ fn check_files(pipeline: &Pipeline, environment: &Environment, violations: &mut 
             violations.add(path.field("path").to_string(), Code::Conflict, message);
         }
     }
+}
+
+/// Checks that files and scripts fit into the object that carries them, where equal scripts stand once.
+pub(super) fn check_size(
+    pipeline: &Pipeline,
+    templates: &[Arc<ResolvedTemplate>],
+    limits: &Limits,
+    violations: &mut Violations,
+) {
     let files: usize = pipeline.files.iter().filter_map(|file| Some(file.bytes()?.len())).sum();
-    let templates = pipeline
-        .steps
+    let scripts: HashSet<&String> = templates
         .iter()
-        .map(|step| &step.template)
-        .chain(&pipeline.defaults);
-    let scripts: usize = templates
-        .filter_map(|template| Some(template.script.as_ref()?.len()))
-        .sum();
-    let (total, limit) = (files + scripts, environment.limits.file_bytes);
+        .filter_map(|template| template.merged.script.as_ref())
+        .collect();
+    let scripts: usize = scripts.into_iter().map(String::len).sum();
+    let (total, limit) = (files + scripts, limits.file_bytes);
     if total > limit {
         let message = format!("files and scripts have {total} bytes together, more than {limit}");
         violations.add("files", Code::Limit, message);
@@ -154,7 +170,11 @@ fn check_file(file: &File, path: &Path<'_>, violations: &mut Violations) {
             Code::BadValue
         };
         violations.add(path.field("path").to_string(), code, message);
+    } else if file.path.split('/').next() == Some(SCRIPTS_FOLDER) {
+        let message = format!("{SCRIPTS_FOLDER} belongs to Windlass, which keeps scripts there");
+        violations.add(path.field("path").to_string(), Code::Reserved, message);
     }
+    check_literal(&file.path, &path.field("path"), violations);
     match (&file.content, &file.content_base64) {
         (Some(_), Some(_)) => {
             violations.add(
@@ -188,10 +208,11 @@ fn check_workspace(pipeline: &Pipeline, variables: &Variables, environment: &Env
         }
         Some(_) | None => {}
     }
-    let parts = workspace.mount_path.split('/').skip(1);
-    let absolute = workspace.mount_path.starts_with('/') && workspace.mount_path.len() > 1;
-    if !absolute || parts.into_iter().any(|part| part == "..") || workspace.mount_path == "/windlass/files" {
-        let message = "the workspace is mounted at an absolute path of its own";
+    let place = mount_place(&workspace.mount_path);
+    let is_ours =
+        |place: &str| place == "/windlass" || place == "/windlass/files" || place.starts_with("/windlass/files/");
+    if place.as_deref().is_none_or(is_ours) {
+        let message = "the workspace is mounted at an absolute path of its own, such as /data; /windlass and /windlass/files are taken";
         violations.add(path.field("mountPath").to_string(), Code::BadValue, message);
     }
 }

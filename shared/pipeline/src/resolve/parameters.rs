@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ParameterValues;
+use super::{Limits, ParameterValues};
 use crate::check::is_variable_reserved;
 use crate::path::Path;
-use crate::substitute::is_name;
-use crate::violation::{Code, Violation, Violations, did_you_mean};
+use crate::substitute::{is_name, references};
+use crate::violation::{Code, Violation, Violations};
 use crate::{Pipeline, Scalar};
 
 /// The value of every declared parameter.
@@ -18,6 +18,14 @@ pub(super) fn resolve(
     let mut values = BTreeMap::new();
     let mut declared = BTreeSet::new();
     let list = Path::root().field("parameters");
+    if pipeline.parameters.len() > Limits::PARAMETERS {
+        let message = format!(
+            "{} parameters are more than {}",
+            pipeline.parameters.len(),
+            Limits::PARAMETERS
+        );
+        violations.add(list.to_string(), Code::Limit, message);
+    }
     for (index, parameter) in pipeline.parameters.iter().enumerate() {
         let path = list.index(index);
         let name = parameter.name.as_str();
@@ -36,6 +44,9 @@ pub(super) fn resolve(
             );
             violations.add(path.field("default").to_string(), Code::WrongType, message);
         }
+        if let Some(Scalar::String(text)) = &parameter.default {
+            check_literal(text, &path.field("default"), violations);
+        }
         match given.get(name).or(parameter.default.as_ref()) {
             Some(value) if given.contains_key(name) && value.parameter_type() != wanted => {
                 let message = format!(
@@ -45,7 +56,12 @@ pub(super) fn resolve(
                 violations.add(format!("parameters.{name}"), Code::WrongType, message);
             }
             Some(value) => {
-                values.insert(name.to_owned(), value.clone());
+                let path = || match given.contains_key(name) {
+                    true => format!("parameters.{name}"),
+                    false => path.field("default").to_string(),
+                };
+                let is_good = check_value(value, path, violations);
+                values.insert(name.to_owned(), if is_good { value.clone() } else { Scalar::default() });
             }
             None if name.is_empty() => {}
             None => {
@@ -57,18 +73,60 @@ pub(super) fn resolve(
         }
     }
     for name in given.keys().filter(|name| !declared.contains(name.as_str())) {
-        let message = unknown(name, &declared);
+        let message = unknown(name, &declared, violations);
         violations.add(format!("parameters.{name}"), Code::UnknownParameter, message);
     }
+    let size: usize = values.iter().map(|(name, value)| name.len() + size(value)).sum();
+    if size > Limits::PARAMETER_BYTES {
+        let message = format!(
+            "the parameters have {size} bytes together, more than {}; hand large values over in files",
+            Limits::PARAMETER_BYTES
+        );
+        violations.add(list.to_string(), Code::Limit, message);
+    }
     values
+}
+
+/// Checks a value of a parameter or of a matrix axis, and whether it can be worked with.
+pub(super) fn check_value(value: &Scalar, path: impl FnOnce() -> String, violations: &mut Violations) -> bool {
+    if !value.is_exact() {
+        let message = format!("a whole number as large as {value} is not kept exactly; put it in quotes");
+        violations.add(path(), Code::BadValue, message);
+        return false;
+    }
+    let size = size(value);
+    if size > Limits::VALUE_BYTES {
+        let message = format!(
+            "the value has {size} bytes, more than {}; hand large values over in files",
+            Limits::VALUE_BYTES
+        );
+        violations.add(path(), Code::Limit, message);
+        return false;
+    }
+    true
+}
+
+fn size(value: &Scalar) -> usize {
+    match value {
+        Scalar::String(text) => text.len(),
+        Scalar::Number(_) | Scalar::Boolean(_) => 0,
+    }
+}
+
+/// Refuses references in a text in which nothing is substituted.
+pub(super) fn check_literal(text: &str, path: &Path<'_>, violations: &mut Violations) {
+    if let Some(name) = references(text).next() {
+        let message = format!("$({name}) is not substituted here; write the text itself");
+        violations.add(path.to_string(), Code::BadValue, message);
+    }
 }
 
 /// Checks the name of a parameter or of a matrix axis.
 pub(super) fn check_name(name: &str, what: &str, path: &Path<'_>, violations: &mut Violations) {
     if name.is_empty() {
         violations.add(path.to_string(), Code::Missing, format!("{what} needs a name"));
-    } else if !is_name(name) {
-        let message = format!("`{name}` is no name: letters, digits and `_`, not starting with a digit");
+    } else if !is_name(name) || name.len() > Limits::NAME_BYTES {
+        let message = format!("`{name}` is no name: at most 128 letters, digits and `_`, not starting with a digit");
         violations.add(path.to_string(), Code::BadValue, message);
     } else if is_variable_reserved(name) {
         let message = "names that start with WINDLASS_ are set by Windlass";
@@ -76,8 +134,8 @@ pub(super) fn check_name(name: &str, what: &str, path: &Path<'_>, violations: &m
     }
 }
 
-fn unknown(name: &str, declared: &BTreeSet<&str>) -> String {
-    let hint = did_you_mean(name, declared.iter().copied());
+fn unknown(name: &str, declared: &BTreeSet<&str>, violations: &Violations) -> String {
+    let hint = violations.hint(name, declared.iter().copied());
     format!("the pipeline declares no parameter {name}{hint}")
 }
 
@@ -99,7 +157,8 @@ pub fn parse_parameters(
     for (name, text) in texts {
         let path = format!("parameters.{name}");
         let Some(parameter) = pipeline.parameters.iter().find(|parameter| parameter.name == *name) else {
-            violations.add(path, Code::UnknownParameter, unknown(name, &declared));
+            let message = unknown(name, &declared, &violations);
+            violations.add(path, Code::UnknownParameter, message);
             continue;
         };
         let wanted = parameter.parameter_type.unwrap_or_default();

@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::header::undeclared;
-use crate::check::{check_fit, check_part};
+use sha2::{Digest as _, Sha256};
+
+use super::graph::Expanded;
+use super::header::{undeclared, workspace};
+use super::{Environment, Limits};
+use crate::check::{Provided, check_fit, check_part};
 use crate::kubernetes::quantities_as_texts;
 use crate::merge::{Merge as _, unset};
-use crate::model::{PodSettings, Step, StepTemplate};
+use crate::model::{PodSettings, RunIf, Step, StepTemplate};
 use crate::path::Path;
-use crate::resolved::ResolvedTemplate;
+use crate::resolved::{ResolvedAxis, ResolvedTemplate, SourceStep};
 use crate::substitute::{Expansion, references};
 use crate::texts::for_each_text;
-use crate::violation::{Code, Violation, Violations};
+use crate::violation::{Code, MAX_VIOLATIONS, Violation, Violations};
 use crate::{Pipeline, StepOverlay};
 
 /// Distinct templates, and which of them each step has.
@@ -26,22 +30,31 @@ pub(super) struct Templates {
 pub(super) fn build(
     pipeline: &Pipeline,
     variables: &BTreeMap<String, String>,
+    expanded: &Expanded,
+    environment: &Environment,
     violations: &mut Violations,
 ) -> Templates {
-    let builder = Builder::new(pipeline, variables, violations);
+    let builder = Builder::new(pipeline, variables, expanded, environment, violations);
     let mut templates = Templates::default();
-    let mut known: HashMap<String, u32> = HashMap::new();
+    let mut known: HashMap<[u8; 32], u32> = HashMap::new();
+    let mut bytes = 0;
     let list = Path::root().field("steps");
-    for (index, step) in pipeline.steps.iter().enumerate() {
-        let template = builder.template(step, &list.index(index), violations);
+    for (index, (step, source)) in pipeline.steps.iter().zip(&expanded.sources).enumerate() {
+        let template = builder.template(step, source, &list.index(index), violations);
         // A map key needs Eq and Hash, which floats do not have; the text form is canonical.
-        let key = serde_json::to_string(&template).unwrap_or_default();
+        let text = serde_json::to_vec(&template).unwrap_or_default();
         let next = u32::try_from(templates.distinct.len()).unwrap_or(u32::MAX);
-        let number = *known.entry(key).or_insert(next);
-        if number == next {
-            templates.distinct.push(Arc::new(template));
-        }
+        let number = *known.entry(Sha256::digest(&text).into()).or_insert(next);
         templates.of_step.push(number);
+        if number != next {
+            continue;
+        }
+        templates.distinct.push(Arc::new(template));
+        bytes += text.len();
+        if !builder.check_size(text.len(), bytes, &list.index(index), violations) {
+            // What follows would only take more memory.
+            break;
+        }
     }
     templates
 }
@@ -53,10 +66,21 @@ struct Builder<'p> {
     base: StepTemplate,
     /// Axes that the defaults refer to where Kubernetes does not expand: steps without them cannot use it.
     axes_in_base: BTreeSet<String>,
+    limits: &'p Limits,
+    /// Where the workspace is mounted.
+    workspace: Option<String>,
+    /// Whether every instance can be looked at.
+    look_at_all: bool,
 }
 
 impl<'p> Builder<'p> {
-    fn new(pipeline: &'p Pipeline, variables: &'p BTreeMap<String, String>, violations: &mut Violations) -> Self {
+    fn new(
+        pipeline: &'p Pipeline,
+        variables: &'p BTreeMap<String, String>,
+        expanded: &Expanded,
+        environment: &'p Environment,
+        violations: &mut Violations,
+    ) -> Self {
         let mut base = inherited(pipeline);
         let axes = pipeline.steps.iter().flat_map(|step| &step.matrix);
         let axes: HashSet<&str> = axes.map(|axis| axis.name.as_str()).collect();
@@ -78,10 +102,40 @@ impl<'p> Builder<'p> {
             variables,
             base,
             axes_in_base,
+            limits: &environment.limits,
+            workspace: workspace(pipeline, variables, environment).map(|workspace| workspace.mount_path),
+            look_at_all: expanded.is_within_limits,
         }
     }
 
-    fn template(&self, step: &Step, path: &Path<'_>, violations: &mut Violations) -> ResolvedTemplate {
+    /// Checks the size of a template, and of all of them so far.
+    fn check_size(&self, bytes: usize, all: usize, path: &Path<'_>, violations: &mut Violations) -> bool {
+        if bytes > self.limits.step_bytes {
+            let message = format!(
+                "the step has {bytes} bytes with the defaults, more than {}; hand large values over in files",
+                self.limits.step_bytes
+            );
+            violations.add(path.to_string(), Code::Limit, message);
+        }
+        let fits = all <= self.limits.template_bytes;
+        if !fits {
+            let message = format!(
+                "the steps up to {path} have {all} bytes with what they inherit and the parameters of their scripts, more than {}; \
+                 steps that differ in a matrix value only take next to nothing",
+                self.limits.template_bytes
+            );
+            violations.add("steps", Code::Limit, message);
+        }
+        fits
+    }
+
+    fn template(
+        &self,
+        step: &Step,
+        source: &SourceStep,
+        path: &Path<'_>,
+        violations: &mut Violations,
+    ) -> ResolvedTemplate {
         let mut own = step.template.clone();
         if let Some(pod) = &mut own.pod {
             quantities_as_texts(pod);
@@ -98,8 +152,21 @@ impl<'p> Builder<'p> {
         }
         let mut merged = self.inherited(step, path, violations);
         merged.merge(&own);
+        if merged.run_if == Some(RunIf::Failed) && step.upstream.is_empty() {
+            let message = "a step without upstream steps would never run: nothing can fail before it";
+            violations.add(path.field("runIf").to_string(), Code::BadValue, message);
+        }
         let template = self.with_variables(merged);
-        self.check_values(step, own, &template, path, violations);
+        let size = expanded_size(&template, source);
+        if size > self.limits.step_bytes {
+            let message = format!(
+                "the texts of the step have {size} bytes with their values in place, more than {}",
+                self.limits.step_bytes
+            );
+            violations.add(path.to_string(), Code::Limit, message);
+        } else {
+            self.check_values(source, own, &template, path, violations);
+        }
         template
     }
 
@@ -147,29 +214,95 @@ impl<'p> Builder<'p> {
     /// environment.
     fn check_values(
         &self,
-        step: &Step,
+        source: &SourceStep,
         own: StepTemplate,
         template: &ResolvedTemplate,
         path: &Path<'_>,
         violations: &mut Violations,
     ) {
         let own = self.with_variables(own);
+        let provided = Provided {
+            workspace: self.workspace.as_deref(),
+            files: !self.pipeline.files.is_empty() || template.merged.script.is_some(),
+        };
+        let deciding = self.deciding(source, template);
+        let count: usize = deciding.matrix.iter().map(|axis| axis.values.len()).product();
         let mut found: Vec<Violation> = Vec::new();
-        for overlay in overlays(step, template) {
+        for instance in 0..u32::try_from(count).unwrap_or(u32::MAX) {
+            let overlay = StepOverlay {
+                step: source.name.clone(),
+                matrix: deciding.matrix_values(instance),
+            };
             let mut one = Violations::default();
+            let merged = template.substituted(&overlay);
             check_part(&own.substituted(&overlay), path, &mut one);
-            check_fit(&template.substituted(&overlay), path, &mut one);
+            if one.is_empty() && !self.axes_in_base.is_empty() {
+                // What the defaults say was checked with parameters in place only.
+                check_part(&merged, path, &mut one);
+            }
+            check_fit(&merged, &own.merged, &provided, path, &mut one);
             for violation in one.into_vec() {
                 if !found.contains(&violation) {
                     found.push(violation);
                 }
             }
-            if found.len() > crate::violation::MAX_VIOLATIONS {
+            if found.len() > MAX_VIOLATIONS {
                 break;
             }
         }
         violations.extend(found);
     }
+
+    /// The step with those values of its axes whose combinations can make a difference to a check.
+    fn deciding(&self, source: &SourceStep, template: &ResolvedTemplate) -> SourceStep {
+        let mut deciding = BTreeSet::new();
+        if self.look_at_all && !source.matrix.is_empty() {
+            let mut merged = template.merged.clone();
+            for_each_text(&mut merged, Path::root(), &mut |_, expansion, text| {
+                if expansion == Expansion::Final {
+                    deciding.extend(references(text).map(str::to_owned));
+                }
+            });
+        }
+        let axes = source.matrix.iter().map(|axis| {
+            let most = if deciding.contains(&axis.name) { usize::MAX } else { 1 };
+            let mut seen = HashSet::new();
+            let mut values = Vec::new();
+            for value in axis.values.iter().take(most) {
+                if seen.insert(value) {
+                    values.push(value.clone());
+                }
+            }
+            ResolvedAxis {
+                name: axis.name.clone(),
+                values,
+            }
+        });
+        SourceStep {
+            matrix: axes.collect(),
+            upstream: Vec::new(),
+            name: source.name.clone(),
+            ..*source
+        }
+    }
+}
+
+/// Bytes of the texts of a step with the longest values in place.
+fn expanded_size(template: &ResolvedTemplate, source: &SourceStep) -> usize {
+    let axes = source.matrix.iter().map(|axis| {
+        let longest = axis.values.iter().map(String::len).max();
+        (axis.name.as_str(), longest.unwrap_or(0))
+    });
+    let axes: HashMap<&str, usize> = axes.collect();
+    let length = |name: &str| {
+        let parameter = || template.variables.get(name).map(String::len);
+        axes.get(name).copied().or_else(parameter).unwrap_or(0)
+    };
+    let mut size = 0;
+    for_each_text(&mut template.merged.clone(), Path::root(), &mut |_, _, text| {
+        size += text.len() + references(text).map(length).sum::<usize>();
+    });
+    size
 }
 
 /// What `step` inherits, without what it drops.
@@ -213,55 +346,9 @@ fn check_references(
                 violations.add(path.to_string(), Code::BadValue, message);
             } else if expansion == Expansion::Final && !is_known(name) {
                 let known = pipeline.parameters.iter().map(|parameter| &parameter.name);
-                violations.add(path.to_string(), Code::UnknownParameter, undeclared(name, known));
+                let message = undeclared(name, known, violations);
+                violations.add(path.to_string(), Code::UnknownParameter, message);
             }
         }
     });
-}
-
-/// More instances than any limit allows.
-const MAX_COMBINATIONS: usize = 10_000_000;
-
-/// One overlay for each combination of values that can make a difference to a check.
-fn overlays(step: &Step, template: &ResolvedTemplate) -> Vec<StepOverlay> {
-    let mut deciding = BTreeSet::new();
-    if !step.matrix.is_empty() {
-        let mut merged = template.merged.clone();
-        for_each_text(&mut merged, Path::root(), &mut |_, expansion, text| {
-            if expansion == Expansion::Final {
-                deciding.extend(references(text).map(str::to_owned));
-            }
-        });
-    }
-    let combinations = step.matrix.iter().filter(|axis| deciding.contains(&axis.name));
-    let combinations = combinations.fold(1_usize, |product, axis| product.saturating_mul(axis.values.len()));
-    if combinations > MAX_COMBINATIONS {
-        // So many steps are refused anyway.
-        deciding.clear();
-    }
-    let mut overlays = vec![StepOverlay {
-        step: step.name.clone(),
-        matrix: Vec::new(),
-    }];
-    for axis in &step.matrix {
-        let different: Vec<String> = if deciding.contains(&axis.name) {
-            let mut seen = HashSet::new();
-            let texts = axis.values.iter().map(ToString::to_string);
-            texts.filter(|text| seen.insert(text.clone())).collect()
-        } else {
-            axis.values.first().map(ToString::to_string).into_iter().collect()
-        };
-        overlays = overlays
-            .into_iter()
-            .flat_map(|overlay| {
-                let axis = &axis.name;
-                different.iter().map(move |value| {
-                    let mut overlay = overlay.clone();
-                    overlay.matrix.push((axis.clone(), value.clone()));
-                    overlay
-                })
-            })
-            .collect();
-    }
-    overlays
 }

@@ -1,5 +1,9 @@
 //! Tests of the whole way from a file to what a run executes.
 
+mod kubernetes;
+mod limits;
+mod values;
+
 use std::time::{Duration, Instant};
 
 use super::{Environment, Limits, ParameterValues, WorkspaceDefault, resolve};
@@ -32,6 +36,16 @@ fn listed(violations: &[Violation]) -> String {
         .iter()
         .map(|violation| format!("{} {violation}", violation.code));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Code and path of every problem.
+fn problems(text: &str) -> Vec<String> {
+    let resolved = parse(text).resolve(&ParameterValues::new(), &environment());
+    let violations = resolved.expect_err("accepted");
+    let lines = violations
+        .iter()
+        .map(|violation| format!("{} {}", violation.code, violation.path));
+    lines.collect()
 }
 
 /// A sample whose only file has its content.
@@ -209,7 +223,7 @@ steps:
     CONFLICT line 20, column 5: steps[1].script: a step has either a command or a script
     WRONG_TYPE line 24, column 23: steps[1].env[1].value: expected a string, found the number 1; put it in quotes: "1"
     RESERVED line 25, column 10: steps[1].env[2].name: names that start with WINDLASS_ are set by Windlass
-    MISSING line 26, column 33: steps[1].env[3].valueFrom.secretKeyRef.key: key is missing
+    MISSING line 26, column 33: steps[1].env[3].valueFrom.secretKeyRef.key: is missing; wanted is a key: at most 253 letters, digits, `-`, `_` and `.`
     UNKNOWN_FIELD line 28, column 7: steps[1].pod.nodeSelectr: unknown field, did you mean nodeSelector?
     BAD_VALUE line 29, column 30: steps[1].pod.resources.requests.memory: the request 4Gi is above the limit 2Gi
     BAD_VALUE line 29, column 43: steps[1].pod.resources.requests.cpu: `lots` is no quantity; write for example 500m, 2 or 4Gi
@@ -287,7 +301,7 @@ steps:
     timeout: 1 hour
     retries: 3
     acceptExitZeroWhenTerminated: yes
-    pod: {privileged: yes, tolerations: {a: b}, labels: {a: 1}, volumes: [{name: v, configMap: {defaultMode: 0644}}]}
+    pod: {privileged: yes, tolerations: {a: b}, labels: {a: 1}, volumes: [{name: v, configMap: {name: c, defaultMode: 0644}}]}
   - b
 ";
     insta::assert_snapshot!(refused(text), @r#"
@@ -303,7 +317,7 @@ steps:
     WRONG_TYPE line 11, column 11: steps[0].pod.privileged: expected true or false, found the string "yes"; yes, no, on and off are strings in YAML 1.2
     WRONG_TYPE line 11, column 28: steps[0].pod.tolerations: expected a list, found a map
     WRONG_TYPE line 11, column 58: steps[0].pod.labels.a: expected a string, found the number 1; put it in quotes: "1"
-    BAD_VALUE line 11, column 110: steps[0].pod.volumes[0].configMap.defaultMode: 0644 is read as octal by some programs and as decimal by others; write 0o644 or 644, or put it in quotes
+    BAD_VALUE line 11, column 119: steps[0].pod.volumes[0].configMap.defaultMode: 0644 is read as octal by some programs and as decimal by others; write 0o644 or 644, or put it in quotes
     WRONG_TYPE line 12, column 5: steps[1]: expected a map, found the string "b"
     "#);
 }

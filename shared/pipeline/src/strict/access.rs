@@ -8,7 +8,6 @@ use serde_json::{Map, Value, map};
 
 use super::{Reader, Strict, StrictError};
 use crate::path::Path;
-use crate::violation::Code;
 
 /// The elements of a list.
 pub(super) struct Items<'de, 'p> {
@@ -144,9 +143,8 @@ impl<'de> MapAccess<'de> for Fields<'de, '_> {
                 continue;
             };
             if self.seen.contains(&field) {
-                let mut error = StrictError::bad_value(format!("{field} is given twice, also in its other spelling"));
-                error.code = Code::Duplicate;
-                return Err(error.at(&path.field(key)));
+                reader.repeated_field(path, key, field);
+                continue;
             }
             self.seen.push(field);
             self.entries.current = Some((key, value));
