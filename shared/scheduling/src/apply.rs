@@ -114,6 +114,16 @@ impl Run {
 
     /// Applies a change. The only way in which durable state changes.
     pub(crate) fn apply(&mut self, change: &Change) -> Result<(), NoAttempt> {
+        let Some(step) = change.step() else {
+            return self.apply_kind(change);
+        };
+        let held_slot = self.holds_slot(step);
+        let applied = self.apply_kind(change);
+        self.count_slot(step, held_slot);
+        applied
+    }
+
+    fn apply_kind(&mut self, change: &Change) -> Result<(), NoAttempt> {
         self.sequence = change.sequence;
         let at = change.at;
         match &change.kind {

@@ -9,7 +9,7 @@ use crate::change::ChangeKind;
 use crate::effect::{Effect, Launch};
 use crate::lanes::{Entry, RunLane};
 use crate::run::Run;
-use crate::scheduler::{NamespaceLoad, Scheduler, Turn};
+use crate::scheduler::{Scheduler, Turn};
 use crate::state::{RunState, StepState};
 
 /// How many ready steps of a run are tried when the executor of the first one has no room.
@@ -58,20 +58,6 @@ impl Scheduler {
         slot
     }
 
-    fn namespace(&mut self, run: &Run) -> u32 {
-        let name = &run.spec.parameters().namespace;
-        if let Some(known) = self.namespace_ids.get(name) {
-            return *known;
-        }
-        let index = u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX);
-        self.namespaces.push(NamespaceLoad {
-            limit: self.config.limit_of(name),
-            ..NamespaceLoad::default()
-        });
-        self.namespace_ids.insert(name.clone(), index);
-        index
-    }
-
     /// Puts a ready step last in its run's queue.
     pub(crate) fn enqueue(&mut self, slot: u32, step: StepIndex) {
         let Some(run) = self.runs[slot as usize].as_deref_mut() else {
@@ -110,39 +96,17 @@ impl Scheduler {
         }
     }
 
-    fn put_back(&mut self, lane: usize, entry: Entry) {
+    pub(crate) fn put_back(&mut self, lane: usize, entry: Entry) {
         if let Some(run) = self.run_at(entry.0) {
             let priority = run.spec.parameters().priority;
             self.lanes.all[lane].push(priority, entry);
         }
     }
 
-    /// The number of live steps of a run has changed.
-    pub(crate) fn load_changed(&mut self, slot: u32, before: u32, after: u32) {
-        let Some(run) = self.run_at(slot) else { return };
-        let namespace = run.queues.namespace as usize;
-        let load = &mut self.namespaces[namespace];
-        load.live = load.live - before + after;
-        if after >= before {
-            return;
-        }
-        let released = load.waiting.values_mut().find_map(|waiting| waiting.pop_front());
-        if let Some(entry) = released
-            && let Some(lane) = self.lane_of(entry)
-        {
-            self.put_back(lane, entry);
-        }
-        self.requeue(slot);
-    }
-
-    fn lane_of(&self, (slot, index): Entry) -> Option<usize> {
-        let lane = self.run_at(slot)?.queues.lanes.get(index as usize)?;
-        Some(lane.lane as usize)
-    }
-
     /// Launches what the limits allow.
     pub(crate) fn dispatch(&mut self, turn: &mut Turn<'_>) {
-        if self.lanes.all.iter().all(|lane| lane.top().is_none())
+        if self.roomy.is_empty()
+            && self.lanes.all.iter().all(|lane| lane.top().is_none())
             && self
                 .executors
                 .sessions
@@ -154,12 +118,19 @@ impl Scheduler {
         self.relaunch_missing(turn);
         let clusters = u32::try_from(self.executors.clusters.len()).unwrap_or(u32::MAX);
         let mut rooms: Vec<u64> = (0..clusters).map(|cluster| self.executors.room(cluster)).collect();
-        while let Some(lane) = self.next_lane(&rooms) {
-            self.lanes.turn += 1;
-            self.lanes.all[lane].served = self.lanes.turn;
-            let Some(entry) = self.lanes.all[lane].pop() else { break };
-            let served = self.serve(turn, entry, &mut rooms);
-            self.place(lane, entry, &served);
+        loop {
+            self.wake_waiting();
+            while let Some(lane) = self.next_lane(&rooms) {
+                self.lanes.turn += 1;
+                self.lanes.all[lane].served = self.lanes.turn;
+                let Some(entry) = self.lanes.all[lane].pop() else { break };
+                let served = self.serve(turn, entry, &mut rooms);
+                self.place(lane, entry, &served);
+            }
+            // What was woken may not have taken the room: it is offered to the next until somebody does, or nobody waits.
+            if self.roomy.is_empty() {
+                return;
+            }
         }
     }
 
@@ -188,8 +159,7 @@ impl Scheduler {
             Served::Launched if !queue.ready.is_empty() => self.lanes.all[lane].push(priority, entry),
             Served::Launched | Served::Empty | Served::HeldByRun => queue.queued = false,
             Served::HeldByNamespace => {
-                let waiting = &mut self.namespaces[namespace].waiting;
-                waiting.entry(Reverse(priority)).or_default().push_back(entry);
+                self.namespaces[namespace].hold(priority, entry);
             }
             Served::HeldByCredit => self.lanes.all[lane].awaiting_credit.push(entry),
         }
@@ -206,8 +176,7 @@ impl Scheduler {
         if limit.is_some_and(|limit| run.live() >= limit.get()) {
             return Served::HeldByRun;
         }
-        let load = &self.namespaces[run.queues.namespace as usize];
-        if load.limit.is_some_and(|limit| load.live >= limit) {
+        if !self.namespaces[run.queues.namespace as usize].has_room() {
             return Served::HeldByNamespace;
         }
         if paced_until(run).is_some_and(|until| until > turn.now) {

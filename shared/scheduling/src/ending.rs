@@ -226,13 +226,20 @@ impl Scheduler {
 
     /// The delay of a retry has passed, and the last attempt is dead.
     pub(crate) fn retry(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex) {
-        if self
-            .run_at(slot)
-            .is_some_and(|run| run.state_of(step) == StepState::RetryWait)
-        {
-            self.emit(turn, slot, ChangeKind::StepReady { step });
-            self.enqueue(slot, step);
+        let Some(run) = self.run_at(slot) else { return };
+        if run.state_of(step) != StepState::RetryWait {
+            return;
         }
+        if let Some(cause) = no_more_attempts(run, step) {
+            return self.cancel_step(turn, slot, step, cause);
+        }
+        self.emit(turn, slot, ChangeKind::StepReady { step });
+        self.enqueue(slot, step);
+    }
+
+    /// Cancels a step that has no live attempt.
+    pub(crate) fn cancel_step(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, cause: StopCause) {
+        self.emit(turn, slot, ChangeKind::StepCancelled { step, cause });
     }
 }
 

@@ -1,5 +1,7 @@
 //! What must hold between any two calls; for tests and debugging.
 
+use std::collections::VecDeque;
+
 use windlass_ids::StepIndex;
 
 use crate::attempt::NEVER;
@@ -37,6 +39,10 @@ impl Scheduler {
             assert!(
                 load.limit.is_none_or(|limit| live <= limit),
                 "more steps live in a namespace than allowed"
+            );
+            assert!(
+                !load.has_room() || load.waiting.values().all(VecDeque::is_empty),
+                "a namespace has room, and what waits for it was not woken"
             );
         }
         self.assert_executors();
@@ -98,11 +104,13 @@ impl Scheduler {
 
 fn assert_counters(run: &Run) {
     let mut counts = [0; StepState::SLOTS];
-    let mut awaited = 0;
+    let (mut awaited, mut live) = (0, 0);
     for step in run.spec.graph().indices() {
         counts[usize::from(run.state_of(step).code())] += 1;
         awaited += usize::from(run.attempt(step).is_some());
+        live += u32::from(run.holds_slot(step));
     }
+    assert_eq!(live, run.live(), "slots held and their counter differ");
     assert_eq!(counts, run.counts, "counters and states differ");
     assert_eq!(awaited, run.attempts().len(), "an attempt without a step");
     let open = counts.iter().enumerate().filter(|(code, _)| {

@@ -106,6 +106,6 @@ impl Scheduler {
                 self.ask_inventory(turn, incarnation);
             }
         }
-        self.requeue_credit();
+        self.recheck_limits();
     }
 }

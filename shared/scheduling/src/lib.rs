@@ -32,6 +32,7 @@ mod invariants;
 mod inventory;
 mod lanes;
 mod lifecycle;
+mod namespaces;
 mod observe;
 mod policy;
 mod read;

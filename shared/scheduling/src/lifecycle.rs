@@ -86,21 +86,35 @@ impl Scheduler {
                     let reason = SkipReason::FailureMode;
                     self.emit(turn, slot, ChangeKind::StepSkipped { step, reason });
                 }
-                (FailureMode::FailFast, StepState::Ready | StepState::RetryWait) => {
-                    let cause = StopCause::FailFast;
-                    self.cancel_step(turn, slot, step, cause);
-                }
-                (FailureMode::FailFast, _) => {
-                    self.stop(turn, slot, step, StopCause::FailFast, None);
+                (FailureMode::FailFast, state) if state != StepState::Waiting => {
+                    self.stop_step(turn, slot, step, StopCause::FailFast, None);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Cancels a step that has no live attempt. One whose failed attempt is not proven dead is let go of: its pod is released as usual.
-    fn cancel_step(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, cause: StopCause) {
-        self.emit(turn, slot, ChangeKind::StepCancelled { step, cause });
+    /// Stops a step, whatever its state: a live attempt is told to stop, and a step without one is cancelled at once.
+    ///
+    /// One whose failed attempt is not proven dead is let go of: nothing will replace it, so nobody waits for the proof.
+    fn stop_step(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: u32,
+        step: StepIndex,
+        cause: StopCause,
+        grace: Option<Duration>,
+    ) {
+        let Some(run) = self.run_at(slot) else { return };
+        let is_live = run.attempt(step).is_some_and(|attempt| !attempt.has_ended());
+        if run.state_of(step).is_terminal() {
+            return;
+        }
+        if is_live {
+            self.stop(turn, slot, step, cause, grace);
+        } else {
+            self.cancel_step(turn, slot, step, cause);
+        }
     }
 
     /// A client cancels a run: what has not started or waits for a retry is cancelled at once, what lives is stopped.
@@ -152,13 +166,7 @@ impl Scheduler {
             ChangeKind::CancelRequested(Box::new(CancelRequest { cause, ..request })),
         );
         for step in steps {
-            match self.run_at(slot).map(|run| run.state_of(step)) {
-                Some(StepState::Waiting | StepState::Ready | StepState::RetryWait) => {
-                    self.cancel_step(turn, slot, step, cause);
-                }
-                Some(state) if state.is_live() => self.stop(turn, slot, step, cause, grace),
-                _ => {}
-            }
+            self.stop_step(turn, slot, step, cause, grace);
         }
         self.mark_dirty(slot);
     }

@@ -187,6 +187,9 @@ impl Run {
         for attempt in snapshot.attempts {
             run.insert_attempt(Attempt::restore(attempt));
         }
+        for step in run.spec.graph().indices() {
+            run.count_slot(step, false);
+        }
         run.state = snapshot.state;
         run.reason = snapshot.reason;
         run.sequence = snapshot.last_sequence;

@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) counts: [u32; StepState::SLOTS],
     /// Steps that have not ended.
     pub(crate) open: u32,
+    /// Steps that hold a slot of the limits.
+    live: u32,
     states: Vec<StepState>,
     since: Vec<Timestamp>,
     /// Upstream steps that have not ended.
@@ -75,6 +77,7 @@ impl Run {
             cancel: None,
             counts,
             open,
+            live: 0,
             states: vec![StepState::Waiting; steps],
             since: vec![Timestamp::default(); steps],
             touched: graph.indices().filter(|step| remaining[step.as_usize()] == 0).collect(),
@@ -128,7 +131,21 @@ impl Run {
 
     /// Steps that hold a slot of the limits.
     pub(crate) fn live(&self) -> u32 {
-        self.count(StepState::Starting) + self.count(StepState::Running) + self.count(StepState::LostContact)
+        self.live
+    }
+
+    /// Whether a step holds a slot of the limits: a pod of it may live. A failed attempt holds its slot until it is known to be dead.
+    pub(crate) fn holds_slot(&self, step: StepIndex) -> bool {
+        match self.state_of(step) {
+            StepState::RetryWait => self.attempt(step).is_some_and(|attempt| !attempt.is_proven_dead()),
+            state => state.is_live(),
+        }
+    }
+
+    /// Counts a step's slot after a change, given whether it held one before.
+    pub(super) fn count_slot(&mut self, step: StepIndex, held_before: bool) {
+        self.live -= u32::from(held_before);
+        self.live += u32::from(self.holds_slot(step));
     }
 
     /// Whether a failure forbids to start what has not started.

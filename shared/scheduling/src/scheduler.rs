@@ -1,8 +1,6 @@
 //! The core's value: what it holds, and the one way in.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::collections::VecDeque;
 
 use windlass_ids::{AttemptId, Incarnation, Namespace, RunId, StepIndex, Timestamp};
 
@@ -12,7 +10,8 @@ use crate::config::Config;
 use crate::effect::{Decision, Effect};
 use crate::event::Event;
 use crate::executors::Executors;
-use crate::lanes::{Entry, Lanes};
+use crate::lanes::Lanes;
+use crate::namespaces::NamespaceLoad;
 use crate::rejection::Rejection;
 use crate::run::Run;
 use crate::timers::Timers;
@@ -26,6 +25,8 @@ pub struct Scheduler {
     pub(crate) by_id: BTreeMap<RunId, u32>,
     pub(crate) namespaces: Vec<NamespaceLoad>,
     pub(crate) namespace_ids: BTreeMap<Namespace, u32>,
+    /// Namespaces that may have room for what waits for their limit.
+    pub(crate) roomy: Vec<u32>,
     pub(crate) executors: Executors,
     pub(crate) lanes: Lanes,
     pub(crate) timers: Timers,
@@ -34,14 +35,6 @@ pub struct Scheduler {
     pub(crate) next_repair: Timestamp,
     /// The latest time seen: time never runs backwards in here.
     pub(crate) now: Timestamp,
-}
-
-/// Live steps of a namespace, and who waits for its limit.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NamespaceLoad {
-    pub(crate) limit: Option<u32>,
-    pub(crate) live: u32,
-    pub(crate) waiting: BTreeMap<Reverse<i32>, VecDeque<Entry>>,
 }
 
 /// One call: its time and what it decides.
@@ -66,6 +59,7 @@ impl Scheduler {
             by_id: BTreeMap::new(),
             namespaces: Vec::new(),
             namespace_ids: BTreeMap::new(),
+            roomy: Vec::new(),
             executors: Executors::default(),
             lanes: Lanes::default(),
             timers: Timers::default(),

@@ -19,7 +19,7 @@ pub struct RunParameters {
     pub priority: i32,
     /// What a failed step means for the rest.
     pub failure_mode: FailureMode,
-    /// The most steps that are starting, running or out of contact at a time.
+    /// The most steps at a time whose pods may live: starting, running, out of contact, or failed without proof of death.
     pub max_parallelism: Option<NonZeroU32>,
     /// Least time between two starts.
     pub start_interval: Duration,

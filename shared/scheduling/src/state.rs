@@ -102,7 +102,7 @@ impl StepState {
         )
     }
 
-    /// Whether it holds a slot of the limits: a pod may live.
+    /// Whether its attempt goes on: a pod may live.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Starting | Self::Running | Self::LostContact)
     }

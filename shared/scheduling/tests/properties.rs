@@ -151,9 +151,11 @@ proptest! {
         graphs in vec((graph(), 0_usize..3), 1..4),
         script in script(),
         cancelled in any::<bool>(),
+        limit in proptest::option::of(1_u32..5),
     ) {
         let faults = Faults { pods: true, services: true, losses: false };
-        let mut world = World::new(faults, 2, 5);
+        let config = Config { namespace_limit: limit, ..Config::default() };
+        let mut world = World::with(config, faults, 2, 5);
         for (run, (rows, mode)) in (1..).zip(&graphs) {
             submit(&mut world.lab, run, rows, *mode, false);
         }

@@ -2,7 +2,7 @@
 //!
 //! It checks what no look at the core alone can show: never two live pods of a step, no pod created twice (I2).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use windlass_ids::{AttemptId, Incarnation, PodUid, RunId, Shard, StepIndex, Timestamp};
@@ -80,12 +80,18 @@ pub(crate) struct World {
     next_executor: u8,
     next_pod: u8,
     checked_changes: usize,
+    /// Runs that are to stop, as far as changes are checked.
+    cancelled: BTreeSet<RunId>,
 }
 
 impl World {
     pub(crate) fn new(faults: Faults, executors: u8, credit: u32) -> Self {
+        Self::with(Config::default(), faults, executors, credit)
+    }
+
+    pub(crate) fn with(config: Config, faults: Faults, executors: u8, credit: u32) -> Self {
         let mut world = Self {
-            lab: Lab::new(),
+            lab: Lab::with(config),
             faults,
             pods: BTreeMap::new(),
             created: BTreeMap::new(),
@@ -96,6 +102,7 @@ impl World {
             next_executor: 0,
             next_pod: 0,
             checked_changes: 0,
+            cancelled: BTreeSet::new(),
         };
         for _ in 0..executors {
             world.start_executor(credit);
@@ -614,10 +621,15 @@ impl World {
         self.check_replacements();
     }
 
-    /// I2: a replacement starts only when nothing of the last attempt lives.
+    /// I2: a replacement starts only when nothing of the last attempt lives, and nothing at all in a run that is being stopped.
     fn check_replacements(&mut self) {
         for change in &self.lab.changes[self.checked_changes..] {
+            if matches!(change.kind, ChangeKind::CancelRequested(_)) {
+                self.cancelled.insert(change.run);
+            }
             if let ChangeKind::AttemptLaunched { step, number, .. } = &change.kind {
+                let is_cancelled = self.cancelled.contains(&change.run);
+                assert!(!is_cancelled, "step {step} was launched in a cancelled run");
                 for earlier in 1..*number {
                     let attempt = AttemptId {
                         run: change.run,
