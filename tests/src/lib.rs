@@ -5,4 +5,5 @@ pub mod client;
 pub mod deployment;
 pub mod iris;
 pub mod pipelines;
+pub mod usage;
 pub mod wait;

@@ -40,12 +40,8 @@ pub(super) fn json(code: StatusCode, value: &Value) -> Answer {
     json_bytes(code, Bytes::from(serde_json::to_vec(value).unwrap_or_default()))
 }
 
-pub(super) fn text(content: &'static str) -> Answer {
-    bytes(
-        StatusCode::OK,
-        HeaderValue::from_static("text/plain"),
-        Bytes::from_static(content.as_bytes()),
-    )
+pub(super) fn text(content: impl Into<Bytes>) -> Answer {
+    bytes(StatusCode::OK, HeaderValue::from_static("text/plain"), content.into())
 }
 
 pub(super) fn stream(kind: &'static str, chunks: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static) -> Answer {

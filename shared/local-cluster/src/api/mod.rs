@@ -5,6 +5,7 @@ mod control;
 mod discovery;
 mod logs;
 mod openapi;
+mod requests;
 mod route;
 mod table;
 mod view;
@@ -45,6 +46,7 @@ pub(crate) struct Api {
     pub(crate) node: Node,
     pub(crate) stop: CancellationToken,
     token: [u8; 32],
+    requests: requests::Requests,
 }
 
 /// A request without its body.
@@ -63,6 +65,7 @@ impl Api {
             node,
             stop,
             token: Sha256::digest(token.as_bytes()).into(),
+            requests: requests::Requests::default(),
         }
     }
 
@@ -96,7 +99,14 @@ impl Api {
             return access_review(&head.headers, &content).map(Ok);
         }
         let target = route::target(&head.method, &head.path, &head.query)?;
-        self.with_faults(&head, &target, content).await
+        let answer = self.with_faults(&head, &target, content).await;
+        let code = match &answer {
+            Ok(Ok(answer)) => Some(answer.status()),
+            Ok(Err(_)) => None,
+            Err(error) => Some(error.code),
+        };
+        self.requests.count(&target, code);
+        answer
     }
 
     fn authorized(&self, headers: &HeaderMap) -> bool {
@@ -114,6 +124,7 @@ impl Api {
         }
         match head.path.as_str() {
             "/healthz" | "/livez" | "/readyz" => Some(body::text("ok")),
+            "/metrics" => Some(body::text(self.requests.text())),
             path => discovery::document(path)
                 .or_else(|| openapi::document(path))
                 .map(|value| body::json(StatusCode::OK, &value)),
