@@ -52,6 +52,10 @@ pub struct Config {
     /// Bound on one create; as much of the lease must be left when it begins.
     #[arg(long, env = "WINDLASS_CREATE_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub create_timeout: Duration,
+    /// How long the API server may work on a request that was given up (its own --request-timeout): before that nobody concludes
+    /// that a create without an answer made no pod.
+    #[arg(long, env = "WINDLASS_API_TIMEOUT", default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub api_timeout: Duration,
     /// Volume of workspaces for pipelines that name none: a Kubernetes volume source in JSON, such as
     /// `{"persistentVolumeClaim":{"claimName":"team"}}`. Every run has a folder of its own in it.
     #[arg(

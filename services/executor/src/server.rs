@@ -96,6 +96,7 @@ fn agent_settings(config: &Config) -> Result<AgentSettings, crate::ConfigError> 
         policy: config.policy(),
         creates: config.creates_in_flight,
         create_timeout: config.create_timeout,
+        api_timeout: config.api_timeout,
         own_namespace: config.own_namespace(),
         inventory_interval: config.inventory_interval,
         strip_after: config.strip_after,

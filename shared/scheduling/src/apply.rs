@@ -2,7 +2,7 @@
 
 use windlass_ids::{RunId, StepIndex, Timestamp};
 
-use crate::attempt::{Attempt, Stopping};
+use crate::attempt::{Attempt, Lost, Stopping};
 use crate::change::{AfterFailure, AttemptFailure, Change, ChangeKind};
 use crate::run::Run;
 use crate::state::{AttemptPhase, Budget, RunState, StepState};
@@ -225,9 +225,14 @@ impl Run {
                     grace_ms: *grace_ms,
                 });
             }
-            ChangeKind::ContactLost { step, detail, .. } => {
+            ChangeKind::ContactLost {
+                step, cause, detail, ..
+            } => {
                 let attempt = self.attempt_mut(*step).ok_or(NoAttempt)?;
-                attempt.trouble().lost_since = Some(at);
+                attempt.trouble().lost = Some(Lost {
+                    cause: *cause,
+                    since: at,
+                });
                 if detail.is_some() {
                     attempt.set_detail(detail.clone());
                 }
@@ -235,12 +240,12 @@ impl Run {
             }
             ChangeKind::ContactRegained { step, state, .. } => {
                 let attempt = self.attempt_mut(*step).ok_or(NoAttempt)?;
-                attempt.trouble().lost_since = None;
+                attempt.trouble().lost = None;
                 self.set_state(*step, *state, at);
             }
             ChangeKind::DeathProven { step, .. } => {
                 let attempt = self.attempt_mut(*step).ok_or(NoAttempt)?;
-                attempt.trouble().lost_since = None;
+                attempt.trouble().lost = None;
                 attempt.trouble().proof_of_death = true;
                 self.set_state(*step, StepState::RetryWait, at);
             }
@@ -266,7 +271,7 @@ impl Run {
                 attempt.phase_at = at;
                 let trouble = attempt.trouble();
                 trouble.stopping = None;
-                trouble.lost_since = None;
+                trouble.lost = None;
                 trouble.retry_until = Some(until);
                 trouble.failed_with = failure.end.class;
                 trouble.proof_of_death = failure.end.proof_of_death;

@@ -6,7 +6,7 @@ use windlass_ids::{PodUid, StepIndex, Timestamp};
 
 use crate::change::{ExecutorIdentity, PhaseDetail};
 use crate::snapshot::AttemptSnapshot;
-use crate::state::{AttemptPhase, FailureClass, StopCause};
+use crate::state::{AttemptPhase, FailureClass, LostCause, StopCause};
 
 /// No time: sorts behind every other one.
 pub(crate) const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
@@ -44,7 +44,7 @@ pub(crate) struct Attempt {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trouble {
     pub(crate) stopping: Option<Stopping>,
-    pub(crate) lost_since: Option<Timestamp>,
+    pub(crate) lost: Option<Lost>,
     /// It has failed; the next one may start then.
     pub(crate) retry_until: Option<Timestamp>,
     pub(crate) failed_with: Option<FailureClass>,
@@ -61,6 +61,13 @@ pub(crate) struct Stopping {
     pub(crate) cause: StopCause,
     pub(crate) since: Timestamp,
     pub(crate) grace_ms: u32,
+}
+
+/// Contact that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) cause: LostCause,
+    pub(crate) since: Timestamp,
 }
 
 impl Attempt {
@@ -92,8 +99,8 @@ impl Attempt {
         self.trouble.as_ref()?.stopping
     }
 
-    pub(crate) fn lost_since(&self) -> Option<Timestamp> {
-        self.trouble.as_ref()?.lost_since
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        self.trouble.as_ref()?.lost
     }
 
     pub(crate) fn retry_until(&self) -> Option<Timestamp> {
@@ -150,7 +157,7 @@ impl Attempt {
             launched_at: self.launched_at,
             started_at: self.has_started().then_some(self.started_at),
             stopping: self.stopping().map(|stop| (stop.cause, stop.since, stop.grace_ms)),
-            lost_since: self.lost_since(),
+            lost: self.lost().map(|lost| (lost.cause, lost.since)),
             retry_until: self.retry_until(),
             failed_with: trouble.and_then(|trouble| trouble.failed_with),
             proof_of_death: self.is_proven_dead(),
@@ -171,7 +178,7 @@ impl Attempt {
             stopping: snapshot
                 .stopping
                 .map(|(cause, since, grace_ms)| Stopping { cause, since, grace_ms }),
-            lost_since: snapshot.lost_since,
+            lost: snapshot.lost.map(|(cause, since)| Lost { cause, since }),
             retry_until: snapshot.retry_until,
             failed_with: snapshot.failed_with,
             proof_of_death: snapshot.proof_of_death,
@@ -179,7 +186,7 @@ impl Attempt {
             recheck: false,
         };
         let troubled = trouble.stopping.is_some()
-            || trouble.lost_since.is_some()
+            || trouble.lost.is_some()
             || trouble.retry_until.is_some()
             || trouble.failed_with.is_some()
             || trouble.proof_of_death;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
 
-use crate::state::{AttemptPhase, Budget, FailureClass, RunReason, RunState, SkipReason, StepFailure, StopCause};
+use crate::state::{
+    AttemptPhase, Budget, FailureClass, LostCause, RunReason, RunState, SkipReason, StepFailure, StopCause,
+};
 
 /// A durable change of a run: one numbered event for watchers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,8 @@ pub enum ChangeKind {
         step: StepIndex,
         /// Number of the attempt.
         number: u32,
+        /// Why.
+        cause: LostCause,
         /// Node and reason, when there is one.
         detail: Option<Box<PhaseDetail>>,
     },

@@ -10,7 +10,7 @@ use crate::dispatch::paced_until;
 use crate::policy::{LostContactAction, StepPolicy};
 use crate::run::Run;
 use crate::scheduler::{Scheduler, Turn};
-use crate::state::{AttemptPhase, RunState, StepState, StopCause};
+use crate::state::{AttemptPhase, LostCause, RunState, StepState, StopCause};
 use crate::timers::Owner;
 
 /// What is to be done when a clock has run out.
@@ -59,9 +59,9 @@ pub(crate) fn clock(policy: &StepPolicy, attempt: &Attempt) -> Option<Clock> {
         })
     };
     let deadlines = &policy.deadlines;
-    if let Some(since) = attempt.lost_since() {
+    if let Some(lost) = attempt.lost() {
         return match policy.lost_contact.then {
-            LostContactAction::Fail => sighted(since, policy.lost_contact.deadline, Due::GiveUp),
+            LostContactAction::Fail => sighted(lost.since, policy.lost_contact.deadline, Due::GiveUp),
             LostContactAction::Wait => None,
         };
     }
@@ -114,6 +114,18 @@ fn pull_cause(attempt: &Attempt) -> StopCause {
 impl Scheduler {
     /// Starts the clock of an attempt, after what it waits for has changed, and files its timer.
     pub(crate) fn arm(&mut self, now: Timestamp, slot: u32, step: StepIndex) {
+        self.start_clock(now, slot, step, |clock| {
+            (now.as_millis() - clock.base.as_millis()).max(0)
+        });
+    }
+
+    /// Goes on with the clock of an attempt that has run since its base, and files its timer.
+    pub(crate) fn resume_clock(&mut self, now: Timestamp, slot: u32, step: StepIndex) {
+        self.start_clock(now, slot, step, |_| 0);
+    }
+
+    /// `forgiven`: how much of what passed since its base (ms) does not count.
+    fn start_clock(&mut self, now: Timestamp, slot: u32, step: StepIndex, forgiven: impl Fn(Clock) -> i64) {
         let Some(run) = self.runs[slot as usize].as_deref_mut() else {
             return;
         };
@@ -123,8 +135,7 @@ impl Scheduler {
             .executors
             .cluster(attempt.cluster)
             .map_or(0, |cluster| cluster.blind(now));
-        let elapsed = clock(spec.policy(step), attempt).map_or(0, |clock| now.as_millis() - clock.base.as_millis());
-        attempt.blind_mark = blind - elapsed.max(0);
+        attempt.blind_mark = blind - clock(spec.policy(step), attempt).map_or(0, forgiven);
         self.file(now, slot, step);
     }
 
@@ -244,7 +255,7 @@ impl Scheduler {
     fn fall_due(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, due: Due) {
         match due {
             Due::Stop(cause) => self.stop(turn, slot, step, cause, None),
-            Due::LoseContact => self.lose_contact(turn, slot, step, None),
+            Due::LoseContact => self.lose_contact(turn, slot, step, LostCause::StopNotObeyed, None),
             Due::GiveUp => self.give_up(turn, slot, step),
             Due::Retry => self.retry(turn, slot, step),
             Due::Recheck => self.recheck(turn, slot, step),

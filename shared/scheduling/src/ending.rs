@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use windlass_ids::{AttemptId, StepIndex};
+use windlass_ids::{AttemptId, StepIndex, Timestamp};
 
 use crate::change::{AfterFailure, AttemptEnd, AttemptFailure, ChangeKind, EndDetail};
 use crate::effect::Effect;
@@ -14,7 +14,8 @@ use crate::scheduler::{Scheduler, Turn};
 use crate::state::{Budget, FailureClass, RunState, StepFailure, StepState, StopCause};
 
 impl Scheduler {
-    /// An attempt has ended: records how, and decides about the step.
+    /// An attempt has ended: records how, and decides about the step. Its pod may go, unless a replacement waits for proof that it is dead: what
+    /// is let go of is not seen any more.
     ///
     /// `terminating`: a deletion was seen before the end, so the end may be the work of a stop.
     pub(crate) fn end_attempt(
@@ -25,16 +26,11 @@ impl Scheduler {
         mut end: AttemptEnd,
         terminating: bool,
     ) {
+        let Some(finished) = self.finished(turn.now, slot, step) else {
+            return;
+        };
         let Some(run) = self.run_at(slot) else { return };
         let number = run.number(step);
-        let Some(attempt) = run.attempt(step) else { return };
-        let pod = attempt.pod;
-        let cluster = self
-            .executors
-            .cluster(attempt.cluster)
-            .map(|cluster| cluster.uid.clone());
-        let cluster = cluster.unwrap_or_else(|| attempt.executor.cluster.clone());
-        let keep_until = attempt.fence_until().filter(|until| *until > turn.now);
         end.class = classify(run, step, &end);
         if end.class.is_none() {
             let (ended_at, detail) = (end.ended_at, end.detail);
@@ -59,23 +55,34 @@ impl Scheduler {
                 AfterFailure::Retry { .. } => {
                     self.arm(turn.now, slot, step);
                     if !proven {
-                        self.send_stop(turn, slot, step);
+                        return self.send_stop(turn, slot, step);
                     }
                 }
             }
         }
-        let Some(run) = self.run_at(slot) else { return };
-        let attempt = AttemptId {
-            run: run.id(),
-            step,
-            number,
-        };
-        turn.effect(Effect::AttemptFinished {
-            attempt,
-            pod,
-            cluster,
-            keep_until,
-        });
+        turn.effect(finished);
+    }
+
+    /// What lets the pod of a step's attempt go.
+    fn finished(&self, now: Timestamp, slot: u32, step: StepIndex) -> Option<Effect> {
+        let run = self.run_at(slot)?;
+        let attempt = run.attempt(step)?;
+        Some(Effect::AttemptFinished {
+            attempt: run.attempt_id(step),
+            pod: attempt.pod,
+            cluster: attempt.executor.cluster.clone(),
+            keep_until: attempt.fence_until().filter(|until| *until > now),
+        })
+    }
+
+    /// Ends a step whose last attempt has already ended, if there was one; a pod that was kept for its proof of death may go.
+    pub(crate) fn end_step(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, end: ChangeKind) {
+        let is_kept = self
+            .attempt_at(slot, step)
+            .is_some_and(|attempt| !attempt.is_proven_dead());
+        let finished = self.finished(turn.now, slot, step).filter(|_| is_kept);
+        self.emit(turn, slot, end);
+        turn.out.effects.extend(finished);
     }
 
     /// Asks for an attempt to be stopped. A stop of the whole run outranks one of the attempt; a repeated one counts when it is sooner.
@@ -111,7 +118,7 @@ impl Scheduler {
         );
         if self
             .attempt_at(slot, step)
-            .is_some_and(|attempt| attempt.lost_since().is_none())
+            .is_some_and(|attempt| attempt.lost().is_none())
         {
             self.arm(turn.now, slot, step);
         }
@@ -143,30 +150,23 @@ impl Scheduler {
             return;
         };
         if !attempt.has_ended() {
+            let cause = attempt.lost().map(|lost| lost.cause.as_str().into());
             let mut end = AttemptEnd::failure(FailureClass::NodeLost, None, turn.now);
             end.proof_of_death = false;
             end.detail = Some(Box::new(EndDetail {
                 reason: "LOST_CONTACT".into(),
+                evidence: cause.into_iter().collect(),
                 ..EndDetail::default()
             }));
             self.end_attempt(turn, slot, step, end, false);
             return;
         }
-        let (pod, cluster) = (attempt.pod, attempt.executor.cluster.clone());
-        let keep_until = attempt.fence_until().filter(|until| *until > turn.now);
-        let Some(attempt) = self.attempt_id(slot, step) else {
+        let Some(number) = self.run_at(slot).map(|run| run.number(step)) else {
             return;
         };
         let reason = StepFailure::NoProofOfDeath;
-        let number = attempt.number;
-        self.emit(turn, slot, ChangeKind::StepFailed { step, number, reason });
+        self.end_step(turn, slot, step, ChangeKind::StepFailed { step, number, reason });
         self.halt(turn, slot);
-        turn.effect(Effect::AttemptFinished {
-            attempt,
-            pod,
-            cluster,
-            keep_until,
-        });
     }
 
     /// A person vouches for the death of a pod that lost contact.
@@ -175,10 +175,7 @@ impl Scheduler {
         let Some((slot, step)) = self.current(id) else {
             return Err(Rejection::NotCurrent { attempt: id });
         };
-        let Some(attempt) = self
-            .attempt_at(slot, step)
-            .filter(|attempt| attempt.lost_since().is_some())
-        else {
+        let Some(attempt) = self.attempt_at(slot, step).filter(|attempt| attempt.lost().is_some()) else {
             return Err(Rejection::NotLost { attempt: id });
         };
         if attempt.has_ended() {
@@ -221,6 +218,7 @@ impl Scheduler {
                 confirmed_by,
             },
         );
+        turn.out.effects.extend(self.finished(turn.now, slot, step));
         self.arm(turn.now, slot, step);
     }
 
@@ -239,7 +237,7 @@ impl Scheduler {
 
     /// Cancels a step that has no live attempt.
     pub(crate) fn cancel_step(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, cause: StopCause) {
-        self.emit(turn, slot, ChangeKind::StepCancelled { step, cause });
+        self.end_step(turn, slot, step, ChangeKind::StepCancelled { step, cause });
     }
 }
 

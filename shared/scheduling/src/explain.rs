@@ -131,9 +131,10 @@ impl Scheduler {
         let id = run.attempt_id(attempt.step);
         let cluster = self.executors.cluster(attempt.cluster);
         let clock_runs = cluster.is_some_and(|cluster| cluster.is_visible());
-        let blocker = if attempt.lost_since().is_some() {
+        let blocker = if let Some(lost) = attempt.lost() {
             Blocker::LostContact {
                 attempt: id,
+                cause: lost.cause,
                 node: attempt.node().map(Into::into),
                 clock_runs,
             }
@@ -158,7 +159,7 @@ impl Scheduler {
         if let Some((until, due)) = self.wake(now, run, attempt) {
             explanation.until = Some(until);
             explanation.then = consequence(due);
-        } else if attempt.lost_since().is_some() && policy.lost_contact.then == LostContactAction::Wait {
+        } else if attempt.lost().is_some() && policy.lost_contact.then == LostContactAction::Wait {
             explanation.then = Some(Consequence::WaitsForConfirmation);
         }
     }

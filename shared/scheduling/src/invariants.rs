@@ -146,7 +146,7 @@ fn assert_step(run: &Run, step: StepIndex) {
         (StepState::Starting, Some(attempt)) => assert!(!attempt.has_started() && !attempt.has_ended()),
         (StepState::Running, Some(attempt)) => assert!(attempt.started_at != NEVER && !attempt.has_ended()),
         (StepState::RetryWait, Some(attempt)) => assert!(attempt.has_ended() && attempt.retry_until().is_some()),
-        (StepState::LostContact, Some(attempt)) => assert!(attempt.lost_since().is_some()),
+        (StepState::LostContact, Some(attempt)) => assert!(attempt.lost().is_some()),
         (_, Some(_)) => panic!("step {step} is {state} and has an attempt"),
         (_, None) => {}
     }

@@ -63,6 +63,6 @@ pub use scheduler::Scheduler;
 pub use snapshot::{AttemptSnapshot, RunSnapshot, StepSnapshot};
 pub use spec::{RunParameters, RunSpec, SpecError, StepSpec};
 pub use state::{
-    AttemptPhase, Budget, FailureClass, RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
+    AttemptPhase, Budget, FailureClass, LostCause, RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
 };
 pub use view::{AttemptView, Blocker, Consequence, ExecutorView, Explanation, RunView, StepView};

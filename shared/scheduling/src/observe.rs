@@ -7,7 +7,7 @@ use crate::effect::Effect;
 use crate::event::Observation;
 use crate::rejection::Rejection;
 use crate::scheduler::{Scheduler, Turn};
-use crate::state::{AttemptPhase, FailureClass, StepState};
+use crate::state::{AttemptPhase, FailureClass, LostCause, StepState, StopCause};
 
 impl Scheduler {
     /// Takes one observation in.
@@ -48,7 +48,7 @@ impl Scheduler {
         }
         match observation.phase {
             AttemptPhase::Launched => {}
-            AttemptPhase::Absent => self.absent(turn, slot, step, observation.end),
+            AttemptPhase::Absent => self.absent(turn, slot, step, observation),
             AttemptPhase::Ended => self.ended(turn, slot, step, observation),
             AttemptPhase::Unreachable => self.unreachable(turn, slot, step, observation),
             _ => self.progress(turn, slot, step, observation),
@@ -64,7 +64,8 @@ impl Scheduler {
         (known && run.attempt(id.step).is_some()).then_some((slot, id.step))
     }
 
-    /// A pod of an attempt that has ended may go; one that nothing explains is the driver's to judge.
+    /// The pod of an attempt that is over may go when it has ended, too, and is stopped when it lives: it may have appeared late. One that nothing
+    /// explains is the driver's to judge.
     fn explain_pod(&self, turn: &mut Turn<'_>, by: Incarnation, observation: &Observation) {
         let id = observation.attempt;
         let Some(pod) = observation.pod.filter(|_| observation.phase != AttemptPhase::Absent) else {
@@ -78,14 +79,27 @@ impl Scheduler {
             .sessions
             .get(&by)
             .and_then(|session| self.executors.cluster(session.cluster));
-        match cluster {
-            Some(cluster) if is_over => turn.effect(Effect::AttemptFinished {
+        let (Some(cluster), Some(run), true) = (cluster, run, is_over) else {
+            return unexplained(turn, by, observation);
+        };
+        if observation.phase != AttemptPhase::Ended {
+            turn.effect(Effect::Stop {
+                to: by,
+                attempt: id,
+                grant: observation.grant,
+                pod: Some(pod),
+                grace: run.spec.policy(id.step).termination_grace,
+                cause: StopCause::Ended,
+            });
+        }
+        // Of one that nobody can reach no end may ever be seen.
+        if matches!(observation.phase, AttemptPhase::Ended | AttemptPhase::Unreachable) {
+            turn.effect(Effect::AttemptFinished {
                 attempt: id,
                 pod: Some(pod),
                 cluster: cluster.uid.clone(),
                 keep_until: Some(cluster.fence_until).filter(|until| *until > turn.now),
-            }),
-            _ => unexplained(turn, by, observation),
+            });
         }
     }
 
@@ -104,12 +118,16 @@ impl Scheduler {
         let Some(run) = self.run_at(slot) else { return };
         let number = run.number(step);
         let Some(attempt) = run.attempt(step) else { return };
-        if attempt.has_ended() || seen.phase < attempt.phase && attempt.lost_since().is_none() && attempt.pod.is_some()
-        {
+        let lost = attempt.lost();
+        if attempt.has_ended() || seen.phase < attempt.phase && lost.is_none() && attempt.pod.is_some() {
             return;
         }
-        let before = (attempt.phase, attempt.lost_since().is_some());
-        if attempt.lost_since().is_some() {
+        if lost.is_some_and(|lost| lost.cause == LostCause::StopNotObeyed) {
+            // That it lives is what is wrong with it.
+            return self.created(turn, slot, step, seen.pod);
+        }
+        let before = (attempt.phase, lost.is_some());
+        if lost.is_some() {
             let state = if attempt.has_started() {
                 StepState::Running
             } else {
@@ -154,19 +172,21 @@ impl Scheduler {
         }
         let after = self
             .attempt_at(slot, step)
-            .map(|attempt| (attempt.phase, attempt.lost_since().is_some()));
+            .map(|attempt| (attempt.phase, attempt.lost().is_some()));
         if after != Some(before) {
-            self.arm_unless_stopping(turn, slot, step, before.1);
+            self.clock_after_progress(turn, slot, step, lost.is_some());
         }
     }
 
-    /// The clock of a stop is not started anew by progress.
-    fn arm_unless_stopping(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, was_lost: bool) {
+    /// The clock of a stop is not started anew, neither by progress nor by contact: it goes on.
+    fn clock_after_progress(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, was_lost: bool) {
         let is_stopping = self
             .attempt_at(slot, step)
             .is_some_and(|attempt| attempt.stopping().is_some());
-        if was_lost || !is_stopping {
-            self.arm(turn.now, slot, step);
+        match (is_stopping, was_lost) {
+            (false, _) => self.arm(turn.now, slot, step),
+            (true, true) => self.resume_clock(turn.now, slot, step),
+            (true, false) => {}
         }
     }
 
@@ -177,24 +197,34 @@ impl Scheduler {
         if is_live
             && self
                 .attempt_at(slot, step)
-                .is_some_and(|attempt| attempt.lost_since().is_none())
+                .is_some_and(|attempt| attempt.lost().is_none())
         {
-            self.lose_contact(turn, slot, step, detail);
+            self.lose_contact(turn, slot, step, LostCause::Unreachable, detail);
         }
     }
 
-    /// Contact to the pod is lost: by an observation, or because a stop was not obeyed in time.
+    /// Contact to the pod is lost.
     pub(crate) fn lose_contact(
         &mut self,
         turn: &mut Turn<'_>,
         slot: u32,
         step: StepIndex,
+        cause: LostCause,
         detail: Option<Box<PhaseDetail>>,
     ) {
         let Some(number) = self.run_at(slot).map(|run| run.number(step)) else {
             return;
         };
-        self.emit(turn, slot, ChangeKind::ContactLost { step, number, detail });
+        self.emit(
+            turn,
+            slot,
+            ChangeKind::ContactLost {
+                step,
+                number,
+                cause,
+                detail,
+            },
+        );
         self.arm(turn.now, slot, step);
     }
 
@@ -216,31 +246,44 @@ impl Scheduler {
         self.end_attempt(turn, slot, step, end, seen.terminating);
     }
 
-    /// A quorum read under the current grant found no pod.
+    /// A quorum read found no pod.
     ///
-    /// Our finalizer keeps a pod's object until its end is stored, so when one that existed is gone, somebody let it go by hand: that counts as proof of
-    /// death, unless the executor says otherwise in `end`.
-    fn absent(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, end: Option<AttemptEnd>) {
+    /// That none was ever created proves that nothing lives. Of a pod that existed, absence proves nothing: our finalizer keeps its object until its
+    /// end is stored, so when the object is gone, somebody let it go by hand, and its processes may live where its kubelet does not hear of it.
+    /// Then only an `end` with proof is an end.
+    fn absent(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, mut seen: Observation) {
+        seen.terminating = true;
+        self.created(turn, slot, step, seen.pod);
         if self.is_fenced(turn, slot, step) {
             return;
         }
         let Some(attempt) = self.attempt_at(slot, step) else {
             return;
         };
-        if end.as_ref().is_some_and(|end| !end.proof_of_death) {
-            if attempt.lost_since().is_none() {
-                self.lose_contact(turn, slot, step, None);
+        if attempt.is_proven_dead() {
+            return;
+        }
+        let existed = attempt.pod.is_some();
+        let (is_lost, has_ended) = (attempt.lost().is_some(), attempt.has_ended());
+        let is_wanted = attempt.stopping().is_none();
+        match &seen.end {
+            Some(end) if end.proof_of_death => self.ended(turn, slot, step, seen),
+            _ if existed && is_lost => {}
+            _ if existed => self.lose_contact(turn, slot, step, LostCause::Vanished, detail_of(seen)),
+            _ if has_ended => self.prove_death(turn, slot, step, None),
+            _ if is_wanted => self.post_again(slot, step),
+            _ => {
+                let end = AttemptEnd::failure(FailureClass::PodDeleted, None, turn.now);
+                self.end_attempt(turn, slot, step, end, true);
             }
-        } else if attempt.has_ended() {
-            self.prove_death(turn, slot, step, None);
-        } else if attempt.pod.is_none() && attempt.stopping().is_none() {
-            let owner = self.owner_of(slot, step);
-            if let Some(session) = owner.and_then(|owner| self.executors.sessions.get_mut(&owner)) {
-                session.missing.insert((slot, step));
-            }
-        } else {
-            let end = end.unwrap_or_else(|| AttemptEnd::failure(FailureClass::PodDeleted, None, turn.now));
-            self.end_attempt(turn, slot, step, end, true);
+        }
+    }
+
+    /// Has the owner of the shard post a pod that was never created.
+    fn post_again(&mut self, slot: u32, step: StepIndex) {
+        let owner = self.owner_of(slot, step);
+        if let Some(session) = owner.and_then(|owner| self.executors.sessions.get_mut(&owner)) {
+            session.missing.insert((slot, step));
         }
     }
 

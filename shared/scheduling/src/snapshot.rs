@@ -5,7 +5,7 @@ use std::sync::Arc;
 use windlass_ids::{PodUid, RunId, StepIndex, Timestamp};
 
 use crate::change::{CancelRequest, ExecutorIdentity, PhaseDetail};
-use crate::state::{AttemptPhase, FailureClass, RunReason, RunState, StepState, StopCause};
+use crate::state::{AttemptPhase, FailureClass, LostCause, RunReason, RunState, StepState, StopCause};
 
 /// The durable state of one run. Together with its `RunSpec` and the changes after `last_sequence` it is the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ pub struct AttemptSnapshot {
     pub started_at: Option<Timestamp>,
     /// Why, since when and with which grace (ms) it is being stopped.
     pub stopping: Option<(StopCause, Timestamp, u32)>,
-    /// Since when contact is lost.
-    pub lost_since: Option<Timestamp>,
+    /// Why and since when contact is lost.
+    pub lost: Option<(LostCause, Timestamp)>,
     /// When the next attempt may start: it has failed and is to be retried.
     pub retry_until: Option<Timestamp>,
     /// Class of that failure.

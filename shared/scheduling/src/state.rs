@@ -232,6 +232,18 @@ impl StopCause {
 }
 
 states! {
+    /// Why nobody can say whether a pod lives.
+    LostCause {
+        /// Its node does not answer.
+        Unreachable = 1, "NODE_UNREACHABLE";
+        /// It was told to stop, and no end was seen in time.
+        StopNotObeyed = 2, "STOP_NOT_OBEYED";
+        /// Its object is gone without an end that was seen: somebody removed our finalizer. Its processes may live.
+        Vanished = 3, "POD_VANISHED";
+    }
+}
+
+states! {
     /// Why a step was skipped.
     SkipReason {
         /// An upstream step did not succeed.

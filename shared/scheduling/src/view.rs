@@ -3,7 +3,7 @@
 use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
 
 use crate::event::ShardSet;
-use crate::state::{AttemptPhase, FailureClass, RunReason, RunState, StepState, StopCause};
+use crate::state::{AttemptPhase, FailureClass, LostCause, RunReason, RunState, StepState, StopCause};
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +242,8 @@ pub enum Blocker {
     LostContact {
         /// The attempt, for `confirm-dead`.
         attempt: AttemptId,
+        /// Why.
+        cause: LostCause,
         /// The node.
         node: Option<Box<str>>,
         /// Whether the clock of the deadline runs now: an executor sees the cluster.

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Lab, parameters, steps};
+use windlass_scheduling::AttemptPhase::{Ended, Running, Unreachable};
 use windlass_scheduling::*;
 
 /// Two independent steps whose user budget allows retries.
@@ -64,4 +67,59 @@ fn i2_fail_fast_launches_no_replacement_when_death_is_proven_late() {
     assert_eq!(lab.launched(), []);
     assert_eq!(lab.run().state, RunState::Failed);
     lab.assert_replays();
+}
+
+fn submit_with_timeout(lab: &mut Lab) {
+    let policy = StepPolicy {
+        timeout: Some(Duration::from_secs(60)),
+        ..StepPolicy::default()
+    };
+    lab.submit(parameters(1), vec![policy], steps(&[&[]]));
+    lab.sees(0, 1, Running);
+    lab.news();
+}
+
+#[test]
+fn i10_a_stop_that_is_not_obeyed_ends_although_its_pod_is_seen_running() {
+    let mut lab = Lab::with_executor();
+    submit_with_timeout(&mut lab);
+    // Inventories come more often than the deadline of lost contact.
+    for _ in 0..30 {
+        lab.seconds(60);
+        lab.sees(0, 1, Running);
+    }
+    insta::assert_snapshot!(lab.news(), @r"
+    7 +60000 0/1 stop requested: TIMEOUT 30000 ms
+    8 +390000 0/1 contact lost: STOP_NOT_OBEYED
+    9 +1290000 0/1 NODE_LOST -> FAILED
+    10 +1290000 run ended: FAILED STEP_FAILED
+    ");
+    lab.assert_replays();
+}
+
+#[test]
+fn i10_a_node_that_comes_and_goes_does_not_put_off_the_end_of_a_stop() {
+    let mut lab = Lab::with_executor();
+    submit_with_timeout(&mut lab);
+    for _ in 0..30 {
+        lab.seconds(60);
+        lab.sees(0, 1, Unreachable);
+        lab.seconds(30);
+        lab.sees(0, 1, Running);
+    }
+    assert_eq!(lab.run().state, RunState::Failed);
+    lab.assert_replays();
+}
+
+#[test]
+fn a_stop_that_is_obeyed_late_still_tells_how_the_attempt_ended() {
+    let mut lab = Lab::with_executor();
+    submit_with_timeout(&mut lab);
+    lab.seconds(420);
+    assert_eq!(lab.state(0), StepState::LostContact);
+    let mut seen = lab.seen(0, 1, Ended);
+    seen.end = Some(AttemptEnd::failure(FailureClass::UserError, Some(143), lab.now));
+    seen.terminating = true;
+    lab.observe(1, seen);
+    assert!(lab.news().contains("0/1 DEADLINE -> FAILED"));
 }

@@ -150,6 +150,8 @@ impl Agent {
                         reason,
                         message: format!("the run's ConfigMap: {error}"),
                         retry_after: error.retry_after(),
+                        // Of the pod nothing was sent.
+                        is_open: false,
                     },
                     Verdict::Reject(reason) => Outcome::Rejected {
                         reason,
@@ -168,6 +170,10 @@ impl Agent {
             .launcher
             .in_flight_mut(launch.attempt)
             .and_then(|in_flight| in_flight.stop);
+        if matches!(outcome, Outcome::Refused { is_open: true, .. }) {
+            let until = Instant::now() + self.settings.api_timeout;
+            self.late.unanswered(launch.attempt, until);
+        }
         match outcome {
             Outcome::Exists(pod) => self.exists(&launch, &pod),
             Outcome::Rejected { reason, message } => {
@@ -189,6 +195,7 @@ impl Agent {
                 reason,
                 message,
                 retry_after,
+                ..
             } => {
                 return self.refused(launch, reason, message, retry_after);
             }

@@ -66,9 +66,17 @@ impl Agent {
         }
         let key = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt));
         match key {
-            Some(key) if uid.is_empty() || *key.uid == *uid => self.delete(key, grace),
+            Some(key) if uid.is_empty() || *key.uid == *uid => self.stop_pod(key, grace),
             Some(_) => {}
             None => self.find(attempt, grant, Purpose::Stop(grace)),
+        }
+    }
+
+    /// Deletes a pod, unless nothing of it lives any more: then its log is what is left to be kept.
+    fn stop_pod(&mut self, key: PodKey, grace: Option<i64>) {
+        match &self.fleet {
+            Some(fleet) if fleet.is_dead(key.attempt) => self.report(fleet.current(key.attempt)),
+            _ => self.delete(key, grace),
         }
     }
 
@@ -175,7 +183,7 @@ impl Agent {
         let key = fleet.key(attempt);
         self.report(sight);
         if let (Purpose::Stop(grace), Some(key)) = (purpose, key) {
-            self.delete(key, grace);
+            self.stop_pod(key, grace);
         }
     }
 
@@ -184,6 +192,9 @@ impl Agent {
         if self.fleet.as_ref().is_some_and(|fleet| fleet.has_ended(attempt)) {
             // Its end is known and was reported: that says more.
             return self.gone(attempt);
+        }
+        if key.is_none() && self.late.defers(attempt, grant, purpose, Instant::now()) {
+            return;
         }
         let mut sight = Sight::without_pod(attempt, grant, "", Phase::Absent);
         if let Some(key) = key {
@@ -198,6 +209,13 @@ impl Agent {
         message.clone_into(&mut sight.message);
         self.outbox.observe(sight);
         self.gone(attempt);
+    }
+
+    /// Looks again for pods of creates that can no longer be carried out.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        for (attempt, grant, purpose) in self.late.due(now) {
+            self.find(attempt, grant, purpose);
+        }
     }
 
     /// Lets a pod go: its end is stored and its log is kept.
@@ -332,6 +350,7 @@ impl Agent {
             let mut sight = Sight::without_pod(key.attempt, 0, &key.name, Phase::Absent);
             sight.pod_uid = key.uid.to_string();
             "EvidenceLost".clone_into(&mut sight.reason);
+            // Nothing was seen to end, so this proves nothing.
             "the pod was deleted while no scheduler was in reach".clone_into(&mut sight.message);
             self.outbox.observe(sight);
         }

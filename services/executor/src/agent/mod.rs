@@ -4,6 +4,7 @@
 
 mod commands;
 mod follow;
+mod late;
 mod launcher;
 mod launching;
 mod letting_go;
@@ -161,6 +162,8 @@ pub(crate) struct AgentSettings {
     pub(crate) creates: usize,
     /// Bound on a create, kept free at the end of the lease.
     pub(crate) create_timeout: Duration,
+    /// How long the API server may work on a request whose client has given up.
+    pub(crate) api_timeout: Duration,
     /// The namespace that this executor lives in.
     pub(crate) own_namespace: Option<String>,
     /// Time between inventories.
@@ -197,6 +200,7 @@ pub(crate) struct Agent {
     runs: HashMap<RunId, RunEntry>,
     templates: HashMap<u64, Arc<ResolvedTemplate>>,
     launcher: Launcher,
+    late: late::LateCreates,
     sweeps: Sweeps,
     sweep_retry: Option<Instant>,
     /// Stops that were sent, with their grace.
@@ -250,6 +254,7 @@ impl Agent {
             disconnected_since: now,
             runs: HashMap::new(),
             templates: HashMap::new(),
+            late: late::LateCreates::default(),
             sweeps: Sweeps::default(),
             sweep_retry: None,
             stopping: HashMap::new(),
@@ -354,6 +359,7 @@ impl Agent {
         self.next_tick = now + TICK;
         self.read_events_of_stuck_pods(now);
         self.strip_finalizers(now);
+        self.look_again(now);
         self.take_inventory(now);
         self.forget_followers();
         metrics::set(metrics::LIVE, self.fleet.as_ref().map_or(0, Fleet::len));

@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
         message: String,
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
+        /// Whether it may still be carried out: no answer said what became of it.
+        is_open: bool,
     },
     /// It never can succeed, and a quorum read found no pod.
     Rejected {
@@ -117,6 +119,7 @@ impl Post {
                 reason: "ApiUnavailable",
                 message: read.to_string(),
                 retry_after: read.retry_after().or(error.retry_after()),
+                is_open: error.is_open(),
             },
         }
     }
@@ -128,6 +131,7 @@ fn verdict(error: &ApiError) -> Outcome {
             reason,
             message: error.to_string(),
             retry_after: error.retry_after(),
+            is_open: error.is_open(),
         },
         Verdict::Reject(reason) => Outcome::Rejected {
             reason,

@@ -142,6 +142,12 @@ impl Fleet {
         self.live.get(&attempt).is_some_and(|live| live.end.is_some())
     }
 
+    /// Whether nothing of the attempt's pod lives any more.
+    pub fn is_dead(&self, attempt: AttemptId) -> bool {
+        let end = self.live.get(&attempt).and_then(|live| live.end.as_ref());
+        end.is_some_and(|end| end.proof_of_death)
+    }
+
     /// Phase of the pod with this uid, and whether its main container has ended; nothing when it is not known.
     pub fn main_of(&self, uid: &str) -> Option<(Phase, bool)> {
         let live = self.live.get(&self.attempt_with(uid)?)?;
@@ -518,6 +524,7 @@ impl Fleet {
         let sight = (live.end.is_none() && live.letting_go == LettingGo::No).then(|| {
             let mut sight = Sight::without_pod(attempt, live.grant, &live.name, Phase::Absent);
             sight.pod_uid = uid.to_owned();
+            sight.node = live.node.as_deref().unwrap_or_default().to_owned();
             "PodGone".clone_into(&mut sight.reason);
             "the pod is gone: somebody removed its finalizer".clone_into(&mut sight.message);
             sight

@@ -54,6 +54,11 @@ impl ApiError {
         }
     }
 
+    /// Whether what was asked for may still be done: there was no answer, or one of a server in trouble.
+    pub fn is_open(&self) -> bool {
+        self.code().is_none_or(|code| code >= 500)
+    }
+
     /// The HTTP status of a refusal.
     pub fn code(&self) -> Option<u16> {
         self.refusal().map(|refusal| refusal.code)

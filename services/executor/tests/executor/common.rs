@@ -120,6 +120,7 @@ impl World {
             create_timeout: PATIENCE,
             drain: PATIENCE,
             workspace_folder: Some(folder.path().join("workspaces")),
+            api_timeout: Duration::from_secs(4),
             ..Config::default()
         };
         change(&mut config);

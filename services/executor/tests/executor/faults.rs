@@ -402,3 +402,23 @@ async fn another_installation_is_never_touched() {
         .await;
     assert_eq!(names(&world).await, ["foreign"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_a_create_without_an_answer_is_not_called_absent_while_it_may_still_be_carried_out() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    nowhere(&mut session).await;
+    // The executor gives up after 2 s; the API server does not.
+    world
+        .cluster
+        .faults()
+        .add(on_create(1, Action::Delay { milliseconds: 3000 }));
+    session.launch_with(2, [0]).await;
+    let created = async |world: &World| world.requests.count("POST pods");
+    world.until("the create", created, |posts| *posts == 1).await;
+    session.stop(0, "").await;
+    let ended = session.ended(0).await;
+    assert!(ended.end.is_some_and(|end| end.proof_of_death));
+    let absent = session.seen.iter().find(|one| one.phase() == AttemptPhase::Absent);
+    assert!(absent.is_none(), "{absent:?}");
+}

@@ -1,7 +1,7 @@
 //! Words for each blocker.
 
 use windlass_ids::{Incarnation, StepIndex};
-use windlass_scheduling::{Blocker, StepState};
+use windlass_scheduling::{Blocker, LostCause, StepState};
 
 use crate::read_model::{RunMeta, list, stopped};
 
@@ -94,6 +94,7 @@ impl Context<'_> {
             Blocker::Terminating { cause } => format!("is being stopped: {}", stopped(*cause)),
             Blocker::LostContact {
                 attempt,
+                cause,
                 node,
                 clock_runs,
             } => {
@@ -106,10 +107,14 @@ impl Context<'_> {
                 } else {
                     "; the clock of its deadline stands still, because no executor sees the cluster"
                 };
-                format!(
-                    "nobody can say whether the pod of attempt {}{node} lives{clock}",
-                    attempt.number
-                )
+                let pod = format!("the pod of attempt {}{node}", attempt.number);
+                match cause {
+                    LostCause::Unreachable => format!("nobody can say whether {pod} lives{clock}"),
+                    LostCause::StopNotObeyed => format!("{pod} was told to stop and was not seen to end{clock}"),
+                    LostCause::Vanished => {
+                        format!("{pod} is gone from the API server, and its processes may live{clock}")
+                    }
+                }
             }
             Blocker::OutOfSight { alias } => {
                 format!("no executor sees cluster {alias}; clocks stand still and nothing fails for it")

@@ -1,7 +1,7 @@
 //! Golden texts: the blocker, since when, until when, what follows, what to do.
 
 use windlass_ids::{ClusterAlias, Incarnation, StepIndex};
-use windlass_scheduling::{Blocker, Consequence, Explanation, FailureClass, RunState, StepState, StopCause};
+use windlass_scheduling::{Blocker, Consequence, Explanation, FailureClass, LostCause, RunState, StepState, StopCause};
 
 use super::explain;
 use crate::testing::{at, attempt, meta};
@@ -161,15 +161,31 @@ fn i10_retry_delay() {
 
 #[test]
 fn i10_lost_contact() {
-    let blocker = Blocker::LostContact {
+    let blocker = |cause, clock_runs| Blocker::LostContact {
         attempt: attempt(4, 2),
+        cause,
         node: Some("gpu-4".into()),
-        clock_runs: true,
+        clock_runs,
     };
-    insta::assert_snapshot!(text(StepState::LostContact, blocker, Some((900, Consequence::StepFails))), @r"
+    let unreachable = blocker(LostCause::Unreachable, true);
+    insta::assert_snapshot!(text(StepState::LostContact, unreachable, Some((900, Consequence::StepFails))), @r"
     train LOST_CONTACT LOST_CONTACT
     nobody can say whether the pod of attempt 2 on node gpu-4 lives
     for 900 s at most, then: the step fails with NODE_LOST
+    if you know that it is dead: windlass confirm-dead churn-7k2m train
+    ");
+    let stopped = blocker(LostCause::StopNotObeyed, true);
+    insta::assert_snapshot!(text(StepState::LostContact, stopped, Some((900, Consequence::StepFails))), @r"
+    train LOST_CONTACT LOST_CONTACT
+    the pod of attempt 2 on node gpu-4 was told to stop and was not seen to end
+    for 900 s at most, then: the step fails with NODE_LOST
+    if you know that it is dead: windlass confirm-dead churn-7k2m train
+    ");
+    let vanished = blocker(LostCause::Vanished, false);
+    insta::assert_snapshot!(text(StepState::LostContact, vanished, None), @r"
+    train LOST_CONTACT LOST_CONTACT
+    the pod of attempt 2 on node gpu-4 is gone from the API server, and its processes may live; the clock of its deadline stands still, because no executor sees the cluster
+    without a bound
     if you know that it is dead: windlass confirm-dead churn-7k2m train
     ");
 }

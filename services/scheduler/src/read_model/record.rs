@@ -255,9 +255,15 @@ impl RunRecord {
             ChangeKind::StopRequested { step, cause, .. } => {
                 self.edit(*step, |attempt| attempt.stopping = Some(*cause));
             }
-            ChangeKind::ContactLost { step, detail, .. } => {
+            ChangeKind::ContactLost {
+                step, cause, detail, ..
+            } => {
                 self.enter(*step, StepState::LostContact, at);
-                self.wait_for(*step, detail.as_deref());
+                let why = PhaseDetail {
+                    reason: cause.as_str().into(),
+                    ..PhaseDetail::default()
+                };
+                self.wait_for(*step, detail.as_deref().or(Some(&why)));
             }
             ChangeKind::ContactRegained { step, state, .. } => {
                 self.enter(*step, *state, at);

@@ -7,7 +7,7 @@ use windlass_api::run::v1 as wire;
 use windlass_ids::StepIndex;
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptFailure, AttemptPhase, Budget, CancelRequest, ChangeKind, EndDetail, FailureClass,
-    PhaseDetail, RunReason, RunState, SkipReason, StepState, StopCause,
+    LostCause, PhaseDetail, RunReason, RunState, SkipReason, StepState, StopCause,
 };
 
 use super::render::{self, StepDetail};
@@ -207,6 +207,7 @@ fn contact_comes_and_goes() {
     let lost = ChangeKind::ContactLost {
         step: EXTRACT,
         number: 1,
+        cause: LostCause::Unreachable,
         detail: None,
     };
     let regained = ChangeKind::ContactRegained {

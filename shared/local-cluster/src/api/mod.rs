@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use body::Cut;
 
 use crate::error::ApiError;
-use crate::faults::Faults;
+use crate::faults::{Faults, Verdict};
 use crate::node::Node;
 use crate::objects::{self, DeleteOptions, PatchKind, Subresource};
 use crate::resources::Resource;
@@ -77,7 +77,7 @@ impl Api {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Result<Answer, Cut>, ApiError> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Result<Answer, Cut>, ApiError> {
         let (parts, incoming) = request.into_parts();
         if !self.authorized(&parts.headers) {
             return Err(ApiError::unauthorized());
@@ -99,14 +99,7 @@ impl Api {
             return access_review(&head.headers, &content).map(Ok);
         }
         let target = route::target(&head.method, &head.path, &head.query)?;
-        let answer = self.with_faults(&head, &target, content).await;
-        let code = match &answer {
-            Ok(Ok(answer)) => Some(answer.status()),
-            Ok(Err(_)) => None,
-            Err(error) => Some(error.code),
-        };
-        self.requests.count(&target, code);
-        answer
+        self.with_faults(head, target, content).await
     }
 
     fn authorized(&self, headers: &HeaderMap) -> bool {
@@ -131,15 +124,54 @@ impl Api {
         }
     }
 
-    async fn with_faults(&self, head: &Head, target: &Target, content: Bytes) -> Result<Result<Answer, Cut>, ApiError> {
+    async fn with_faults(
+        self: &Arc<Self>,
+        head: Head,
+        target: Target,
+        content: Bytes,
+    ) -> Result<Result<Answer, Cut>, ApiError> {
         let name = match (&target.name, target.verb) {
             (None, "create") => name_in(&content),
             (name, _) => name.clone().unwrap_or_default(),
         };
         let verdict = self.faults.judge(target.verb, target.resource.plural, &name);
-        if let Some(delay) = verdict.delay {
+        let Some(delay) = verdict.delay else {
+            return self.judged(verdict, &head, &target, content).await;
+        };
+        // A client that gives up takes nothing back: the request is carried out all the same.
+        let api = self.clone();
+        let late = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-        }
+            api.judged(verdict, &head, &target, content).await
+        });
+        late.await.unwrap_or(Ok(Err(Cut)))
+    }
+
+    async fn judged(
+        &self,
+        verdict: Verdict,
+        head: &Head,
+        target: &Target,
+        content: Bytes,
+    ) -> Result<Result<Answer, Cut>, ApiError> {
+        let answer = self.disturbed(verdict, head, target, content).await;
+        let code = match &answer {
+            Ok(Ok(answer)) => Some(answer.status()),
+            Ok(Err(_)) => None,
+            Err(error) => Some(error.code),
+        };
+        self.requests.count(target, code);
+        answer
+    }
+
+    /// Carries a request out, unless or until a fault says otherwise.
+    async fn disturbed(
+        &self,
+        verdict: Verdict,
+        head: &Head,
+        target: &Target,
+        content: Bytes,
+    ) -> Result<Result<Answer, Cut>, ApiError> {
         if verdict.cut {
             return Ok(Err(Cut));
         }

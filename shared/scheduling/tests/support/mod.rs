@@ -357,7 +357,9 @@ pub(crate) fn describe(kind: &ChangeKind) -> String {
             cause,
             grace_ms,
         } => format!("{step}/{number} stop requested: {cause} {grace_ms} ms"),
-        ChangeKind::ContactLost { step, number, .. } => format!("{step}/{number} contact lost"),
+        ChangeKind::ContactLost {
+            step, number, cause, ..
+        } => format!("{step}/{number} contact lost: {cause}"),
         ChangeKind::ContactRegained { step, number, state } => format!("{step}/{number} contact regained: {state}"),
         ChangeKind::AttemptSucceeded { step, number, .. } => format!("{step}/{number} succeeded"),
         ChangeKind::AttemptFailed { step, number, failure } => {

@@ -9,7 +9,8 @@ use windlass_api::journal::v1::change::Kind;
 use windlass_ids::{PodUid, StepIndex, Timestamp};
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptFailure, AttemptPhase, Budget, CancelRequest, Change, ChangeKind, EndDetail,
-    ExecutorIdentity, FailureClass, PhaseDetail, RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
+    ExecutorIdentity, FailureClass, LostCause, PhaseDetail, RunReason, RunState, SkipReason, StepFailure, StepState,
+    StopCause,
 };
 
 use super::CodecError;
@@ -121,10 +122,16 @@ pub(super) fn encode(change: &Change, base_time: Timestamp, executors: &mut impl
                 grace: *grace_ms,
             }),
         ),
-        ChangeKind::ContactLost { step, number, detail } => (
+        ChangeKind::ContactLost {
+            step,
+            number,
+            cause,
+            detail,
+        } => (
             Some(step),
             *number,
             Kind::ContactLost(stored::ContactLost {
+                cause_code: cause.code().into(),
                 detail: detail.as_deref().map(encode_phase),
             }),
         ),
@@ -244,6 +251,7 @@ pub(super) fn decode(
         Kind::ContactLost(lost) => ChangeKind::ContactLost {
             step,
             number,
+            cause: code("LostCause", lost.cause_code, LostCause::from_code)?,
             detail: lost.detail.map(decode_phase),
         },
         Kind::ContactRegained(regained) => ChangeKind::ContactRegained {

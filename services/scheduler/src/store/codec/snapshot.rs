@@ -7,8 +7,8 @@ use prost::Message;
 use windlass_api::journal::v1 as stored;
 use windlass_ids::{PodUid, RunId, StepIndex, Timestamp};
 use windlass_scheduling::{
-    AttemptPhase, AttemptSnapshot, ExecutorIdentity, FailureClass, RunReason, RunSnapshot, RunState, StepSnapshot,
-    StepState,
+    AttemptPhase, AttemptSnapshot, ExecutorIdentity, FailureClass, LostCause, RunReason, RunSnapshot, RunState,
+    StepSnapshot, StepState,
 };
 
 use super::CodecError;
@@ -111,7 +111,8 @@ fn encode_attempt(
             since_offset: offset(since, base),
             grace,
         }),
-        lost_offset: optional(attempt.lost_since),
+        lost_offset: optional(attempt.lost.map(|(_, since)| since)),
+        lost_cause_code: attempt.lost.map_or(0, |(cause, _)| cause.code().into()),
         retry_offset: optional(attempt.retry_until),
         failed_class_code: attempt.failed_with.map_or(0, |class| class.code().into()),
         proof_of_death: attempt.proof_of_death,
@@ -133,6 +134,8 @@ fn decode_attempt(
     let stopping = attempt.stopping.map(|stopping| {
         cause(stopping.cause_code).map(|cause| (cause, after(base, stopping.since_offset), stopping.grace))
     });
+    let cause_of_loss = optional_code("LostCause", attempt.lost_cause_code, LostCause::from_code)?;
+    let lost = cause_of_loss.zip(optional(attempt.lost_offset));
     Ok(AttemptSnapshot {
         step: StepIndex(attempt.step),
         phase: code("AttemptPhase", attempt.phase_code, AttemptPhase::from_code)?,
@@ -144,7 +147,7 @@ fn decode_attempt(
         launched_at: after(base, attempt.launch_offset),
         started_at: optional(attempt.start_offset),
         stopping: stopping.transpose()?,
-        lost_since: optional(attempt.lost_offset),
+        lost,
         retry_until: optional(attempt.retry_offset),
         failed_with: optional_code("FailureClass", attempt.failed_class_code, FailureClass::from_code)?,
         proof_of_death: attempt.proof_of_death,

@@ -10,8 +10,8 @@ use proptest::sample::select;
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptFailure, AttemptPhase, AttemptSnapshot, Budget, CancelRequest, Change, ChangeKind,
-    EndDetail, ExecutorIdentity, FailureClass, PhaseDetail, RunReason, RunSnapshot, RunState, SkipReason, StepFailure,
-    StepSnapshot, StepState, StopCause,
+    EndDetail, ExecutorIdentity, FailureClass, LostCause, PhaseDetail, RunReason, RunSnapshot, RunState, SkipReason,
+    StepFailure, StepSnapshot, StepState, StopCause,
 };
 
 use super::*;
@@ -203,10 +203,13 @@ fn attempt_kind() -> impl Strategy<Value = ChangeKind> {
             cause,
             grace_ms
         }),
-        (attempt(), phase_detail()).prop_map(|((step, number), detail)| ChangeKind::ContactLost {
-            step,
-            number,
-            detail
+        (attempt(), select(LostCause::ALL), phase_detail()).prop_map(|((step, number), cause, detail)| {
+            ChangeKind::ContactLost {
+                step,
+                number,
+                cause,
+                detail,
+            }
         }),
         (attempt(), select(StepState::ALL)).prop_map(|((step, number), state)| ChangeKind::ContactRegained {
             step,
@@ -364,14 +367,14 @@ fn attempt_snapshot() -> impl Strategy<Value = AttemptSnapshot> {
     let pod = (any::<bool>(), option::of(pod()), time(), option::of(time()));
     let stop = (
         option::of((cause(), time(), any::<u32>())),
-        option::of(time()),
+        option::of((select(LostCause::ALL), time())),
         option::of(time()),
         option::of(select(FailureClass::ALL)),
     );
     (place, pod, stop, any::<bool>(), phase_detail()).prop_map(|(place, pod, stop, proof_of_death, detail)| {
         let (step, phase, phase_at, grant, executor) = place;
         let (shared, pod, launched_at, started_at) = pod;
-        let (stopping, lost_since, retry_until, failed_with) = stop;
+        let (stopping, lost, retry_until, failed_with) = stop;
         AttemptSnapshot {
             step,
             phase,
@@ -383,7 +386,7 @@ fn attempt_snapshot() -> impl Strategy<Value = AttemptSnapshot> {
             launched_at,
             started_at,
             stopping,
-            lost_since,
+            lost,
             retry_until,
             failed_with,
             proof_of_death,
