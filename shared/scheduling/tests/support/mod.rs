@@ -1,6 +1,7 @@
 //! A core with a clock, everything that it ever decided, and short words for events.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub(crate) mod random;
 pub(crate) mod world;
 
 use std::collections::BTreeMap;

@@ -30,6 +30,8 @@ struct Pod {
     end: Option<AttemptEnd>,
     terminating: bool,
     unreachable: bool,
+    /// It was let go: executors do not see it any more, and it goes when nothing of it lives.
+    released: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,6 +73,9 @@ pub(crate) struct World {
     pods: BTreeMap<AttemptId, Pod>,
     /// How often a pod was created for an attempt.
     created: BTreeMap<AttemptId, u32>,
+    /// Pods whose objects are gone, and those whose processes live.
+    gone: BTreeMap<AttemptId, PodUid>,
+    ghosts: BTreeSet<AttemptId>,
     executors: BTreeMap<Incarnation, Executor>,
     wires: Vec<Wire>,
     /// Pods to let go, and not before when.
@@ -95,6 +100,8 @@ impl World {
             faults,
             pods: BTreeMap::new(),
             created: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            ghosts: BTreeSet::new(),
             executors: BTreeMap::new(),
             wires: Vec::new(),
             releases: Vec::new(),
@@ -151,11 +158,38 @@ impl World {
                     self.releases.push((*attempt, keep_until.unwrap_or(now)));
                     continue;
                 }
-                Effect::SessionEnded { .. } | Effect::PodUnexplained { .. } | Effect::RunFinished { .. } => continue,
+                Effect::PodUnexplained {
+                    by,
+                    attempt,
+                    pod,
+                    ended,
+                    ..
+                } => {
+                    if !ended {
+                        self.stop_pod(*by, *attempt, *pod);
+                    }
+                    continue;
+                }
+                Effect::SessionEnded { .. } | Effect::RunFinished { .. } => continue,
             };
             if let Some(executor) = self.executors.get_mut(&to) {
                 executor.inbox.push_back(Order::Effect(effect));
             }
+        }
+    }
+
+    /// The driver has an unexplained pod stopped.
+    fn stop_pod(&mut self, by: Incarnation, attempt: AttemptId, pod: PodUid) {
+        let stop = Effect::Stop {
+            to: by,
+            attempt,
+            grant: 0,
+            pod: Some(pod),
+            grace: Duration::ZERO,
+            cause: StopCause::Ended,
+        };
+        if let Some(executor) = self.executors.get_mut(&by) {
+            executor.inbox.push_back(Order::Effect(stop));
         }
     }
 
@@ -207,7 +241,7 @@ impl World {
         };
         match effect {
             Effect::Launch(launch) => {
-                executor.grants.insert(launch.attempt, launch.grant);
+                remember(&mut executor.grants, launch.attempt, launch.grant);
                 executor.reflects = launch.order;
                 executor.queued.push(launch.attempt);
                 let acknowledged = Event::LaunchesAcknowledged {
@@ -225,18 +259,19 @@ impl World {
                 attempt, grant, pod, ..
             } => {
                 executor.queued.retain(|queued| *queued != attempt);
-                executor.grants.insert(attempt, grant);
+                remember(&mut executor.grants, attempt, grant);
                 if let Some(pod) = self
                     .pods
                     .get_mut(&attempt)
                     .filter(|known| pod.is_none_or(|uid| known.uid == uid))
                 {
-                    pod.terminating = true;
+                    // Of a dead one the log is what is left to be kept.
+                    pod.terminating |= pod.alive;
                 }
                 self.read(id, attempt);
             }
             Effect::Probe { attempt, grant, .. } => {
-                executor.grants.insert(attempt, grant);
+                remember(&mut executor.grants, attempt, grant);
                 self.read(id, attempt);
             }
             _ => {}
@@ -254,8 +289,14 @@ impl World {
         }
         let grant = executor.grants.get(&attempt).copied().unwrap_or(0);
         let seen = match self.pods.get(&attempt) {
+            // What was let go is not looked at any more.
+            Some(pod) if pod.released => return,
             Some(pod) => observation(attempt, grant, pod),
-            None => Observation::new(attempt, grant, None, AttemptPhase::Absent),
+            // An executor that saw the pod says which one is gone; another one cannot.
+            None => {
+                let uid = self.gone.get(&attempt).copied();
+                Observation::new(attempt, grant, uid, AttemptPhase::Absent)
+            }
         };
         self.send(
             id,
@@ -279,7 +320,7 @@ impl World {
         };
         let mine = |attempt: &AttemptId| executor.shards.contains(Shard::of(*attempt));
         let grant = |attempt| executor.grants.get(attempt).copied().unwrap_or(0);
-        let pods = self.pods.iter().filter(|(attempt, _)| mine(attempt));
+        let pods = self.pods.iter().filter(|(attempt, pod)| mine(attempt) && !pod.released);
         let on_the_way = self.wires.iter().filter(|wire| wire.by == id).map(|wire| wire.attempt);
         let inventory = Inventory {
             shards: executor.shards,
@@ -338,6 +379,7 @@ impl World {
                     end: None,
                     terminating: false,
                     unreachable: false,
+                    released: false,
                 },
             );
         }
@@ -376,6 +418,7 @@ impl World {
                 .unwrap_or(AttemptPhase::Running);
         }
         self.notice(attempt);
+        self.bury(attempt);
     }
 
     /// Something happens to a pod.
@@ -395,6 +438,7 @@ impl World {
                     end.proof_of_death = false;
                 }
             }
+            5 if pick % 16 == 5 => return self.vanish(attempt),
             5 => pod.terminating = true,
             _ => pod.unreachable = !pod.unreachable,
         }
@@ -507,16 +551,49 @@ impl World {
         {
             return false;
         }
-        match self.pods.get_mut(&attempt) {
-            // Its node cannot obey: the object stays.
-            Some(pod) if pod.unreachable => pod.terminating = true,
-            Some(_) => {
-                self.pods.remove(&attempt);
-                self.notice(attempt);
-            }
-            None => {}
+        if let Some(pod) = self.pods.get_mut(&attempt) {
+            pod.terminating = true;
+            pod.released = true;
         }
+        self.bury(attempt);
         true
+    }
+
+    /// The object of a pod that was let go is removed once nothing of it lives.
+    fn bury(&mut self, attempt: AttemptId) {
+        if self.pods.get(&attempt).is_some_and(|pod| pod.released && !pod.alive) {
+            self.pods.remove(&attempt);
+        }
+    }
+
+    /// Somebody removes the finalizer of a pod and deletes it by force: its object is gone, its processes go on where its node does not hear of it.
+    ///
+    /// Only of pods that were reported, and while nobody posts them again: the name of one that goes unseen may be taken once more, which no
+    /// scheduler can know.
+    fn vanish(&mut self, attempt: AttemptId) {
+        let known = self
+            .lab
+            .core
+            .step(attempt.run, attempt.step)
+            .and_then(|step| step.attempt);
+        let is_known = known.is_some_and(|known| known.attempt == attempt && known.pod.is_some());
+        let is_queued = |executor: &Executor| executor.queued.contains(&attempt);
+        let is_launch =
+            |order: &Order| matches!(order, Order::Effect(Effect::Launch(launch)) if launch.attempt == attempt);
+        let is_posted = self.wires.iter().any(|wire| wire.attempt == attempt)
+            || self
+                .executors
+                .values()
+                .any(|executor| is_queued(executor) || executor.inbox.iter().any(is_launch));
+        if !is_known || is_posted {
+            return;
+        }
+        let Some(pod) = self.pods.remove(&attempt) else { return };
+        if pod.alive && pod.unreachable {
+            self.ghosts.insert(attempt);
+        }
+        self.gone.insert(attempt, pod.uid);
+        self.notice(attempt);
     }
 
     fn toggle_stream(&mut self, pick: usize) {
@@ -614,7 +691,12 @@ impl World {
     /// I2: never two pods of one step live.
     fn check(&mut self) {
         let mut live: BTreeMap<(RunId, StepIndex), AttemptId> = BTreeMap::new();
-        for (attempt, _) in self.pods.iter().filter(|(_, pod)| pod.alive) {
+        let pods = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.alive)
+            .map(|(attempt, _)| attempt);
+        for attempt in pods.chain(&self.ghosts) {
             let other = live.insert((attempt.run, attempt.step), *attempt);
             assert!(other.is_none(), "I2: {attempt} lives beside {other:?}");
         }
@@ -636,7 +718,7 @@ impl World {
                         step: *step,
                         number: earlier,
                     };
-                    let lives = self.pods.get(&attempt).is_some_and(|pod| pod.alive);
+                    let lives = self.ghosts.contains(&attempt) || self.pods.get(&attempt).is_some_and(|pod| pod.alive);
                     assert!(!lives, "I2: {attempt} was replaced alive");
                 }
             }
@@ -657,6 +739,8 @@ impl World {
         for pod in self.pods.values_mut() {
             pod.unreachable = false;
         }
+        // Their nodes hear of it and kill them.
+        self.ghosts.clear();
         for round in 0..600_u32 {
             if self.all_ended() {
                 return;
@@ -720,6 +804,12 @@ impl World {
         }
         stuck
     }
+}
+
+/// An executor keeps the highest grant that it was given.
+fn remember(grants: &mut BTreeMap<AttemptId, u32>, attempt: AttemptId, grant: u32) {
+    let known = grants.entry(attempt).or_default();
+    *known = grant.max(*known);
 }
 
 impl Pod {
