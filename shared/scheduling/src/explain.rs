@@ -43,9 +43,10 @@ impl Scheduler {
             (_, Some(attempt)) => self.explain_attempt(now, run, attempt, &mut explanation),
             _ => {}
         }
-        if explanation.until.is_none() && !state.is_terminal() && run.cancel.is_none() {
-            explanation.until = run_deadline(run);
-            explanation.then = explanation.until.map(|_| Consequence::RunFails);
+        let is_unbounded = explanation.until.is_none() && !state.is_terminal() && run.cancel.is_none();
+        if let Some(deadline) = run_deadline(run).filter(|_| is_unbounded) {
+            explanation.until = Some(deadline);
+            explanation.then = Some(Consequence::RunFails);
         }
         explanation
     }

@@ -191,6 +191,13 @@ impl Lab {
         self.ends(step, number, end);
     }
 
+    /// Another executor sees an attempt succeed.
+    pub(crate) fn succeeds_by(&mut self, by: u8, step: u32, number: u32) {
+        let mut seen = self.seen(step, number, AttemptPhase::Ended);
+        seen.end = Some(AttemptEnd::success(self.now));
+        self.observe(by, seen);
+    }
+
     pub(crate) fn fails(&mut self, step: u32, number: u32, class: FailureClass, exit_code: Option<i32>) {
         let end = AttemptEnd::failure(class, exit_code, self.now);
         self.ends(step, number, end);
