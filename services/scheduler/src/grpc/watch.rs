@@ -1,8 +1,10 @@
 //! WatchRun: a snapshot, a mark, events, keep-alives, an end. Only what is durable is shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -30,8 +32,17 @@ const CHUNK_BYTES: usize = 512 * 1024;
 /// Events that are taken from the hub at a time.
 const EVENTS: usize = 256;
 
-/// The connection is gone or the watch is over; nothing is left to be said.
-struct Over;
+/// How long a client may take for one message.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a message was not sent.
+#[derive(Clone, Copy)]
+enum Over {
+    /// The connection is gone.
+    Gone,
+    /// The client does not take its messages.
+    Slow,
+}
 
 type Sender = mpsc::Sender<Result<Bytes, Status>>;
 
@@ -91,42 +102,52 @@ impl Watcher {
         metrics::gauge!(metric::WATCHERS).decrement(1);
         if let Err(error) = outcome {
             // Room is not certain: the last message of a watcher that was too slow has to wait for it.
-            self.sender.send(Err(error.into())).await.ok();
+            self.sender.send_timeout(Err(error.into()), PATIENCE).await.ok();
         }
     }
 
     async fn follow(&self, resume: Option<u64>) -> Result<(), WatchError> {
         let (mut watching, start, snapshot) = {
             let (record, watching) = self.entry.watch();
-            (watching, record.last_sequence, resume.is_none().then(|| record.clone()))
+            (
+                watching,
+                record.last_sequence,
+                resume.is_none().then(|| Arc::clone(&record)),
+            )
         };
         let mut position = resume.unwrap_or(start);
-        if let Some(record) = snapshot
-            && self.snapshot(record).await.is_err()
-        {
-            return Ok(());
+        if let Some(record) = snapshot {
+            match self.snapshot(&record).await {
+                Ok(()) => {}
+                Err(Over::Gone) => return Ok(()),
+                Err(Over::Slow) => return Err(self.too_slow(None)),
+            }
         }
         if matches!(watching.events_after(position, 1), More::Gone) {
-            position = match self.replay(position, start).await? {
-                Some(position) => position,
-                None => return Ok(()),
-            };
+            match self.replay(position, start).await? {
+                Ok(until) => position = until,
+                Err(Stop::Over) => return Ok(()),
+                Err(Stop::TooSlow(position)) => return Err(self.too_slow(Some(position))),
+            }
         }
         match self.events(&mut watching, position).await {
-            Ok(()) | Err(Stop::Over(Over)) => Ok(()),
-            Err(Stop::TooSlow(position)) => {
-                metrics::counter!(metric::SLOW_WATCHERS).increment(1);
-                Err(WatchError::TooSlow {
-                    resume_token: resume_token(self.header.id, position),
-                })
-            }
+            Ok(()) | Err(Stop::Over) => Ok(()),
+            Err(Stop::TooSlow(position)) => Err(self.too_slow(Some(position))),
         }
     }
 
-    async fn snapshot(&self, record: RunRecord) -> Result<(), Over> {
+    /// What a watcher is told that did not take its messages up to `position`, or its whole snapshot.
+    fn too_slow(&self, position: Option<u64>) -> WatchError {
+        metrics::counter!(metric::SLOW_WATCHERS).increment(1);
+        WatchError::TooSlow {
+            resume_token: position.map_or_else(String::new, |position| resume_token(self.header.id, position)),
+        }
+    }
+
+    async fn snapshot(&self, record: &RunRecord) -> Result<(), Over> {
         let meta = self.entry.meta();
         let mut chunk = wire::SnapshotChunk {
-            run: Some(render::run(meta, &record)),
+            run: Some(render::run(meta, record)),
             steps: Vec::new(),
         };
         let mut bytes = 0;
@@ -135,7 +156,7 @@ impl Watcher {
             let Some(step) = record.step(index) else {
                 break;
             };
-            let step = render::step(meta, &record, &step, StepDetail::Newest);
+            let step = render::step(meta, record, &step, StepDetail::Newest);
             bytes += prost::Message::encoded_len(&step);
             chunk.steps.push(step);
             if bytes > CHUNK_BYTES {
@@ -150,11 +171,11 @@ impl Watcher {
         self.send(Message::Synced(wire::Synced { resume_token })).await
     }
 
-    /// Sends the events after `from` up to `until` from the store's history; `None` when the connection is gone.
-    async fn replay(&self, from: u64, until: u64) -> Result<Option<u64>, WatchError> {
+    /// Sends the events after `from` up to `until` from the store's history.
+    async fn replay(&self, from: u64, until: u64) -> Result<Result<u64, Stop>, WatchError> {
         let store = self.api.shared.store()?;
         let past = replay(store.as_ref(), &self.header, from).await?;
-        let mut record = past.record().clone();
+        let mut record = RunRecord::clone(&past.record());
         while record.last_sequence < until {
             let next = record.last_sequence + 1;
             let changes = store.history(self.header.id, next, MAX_HISTORY).await;
@@ -166,6 +187,7 @@ impl Watcher {
                 return Err(LookupError::StoreFailed.into());
             }
             for change in changes.iter().take_while(|change| change.sequence <= until) {
+                let before = record.last_sequence;
                 record.apply(change);
                 let with_run = if change.sequence == until {
                     WithRun::Yes
@@ -173,22 +195,21 @@ impl Watcher {
                     WithRun::IfChanged
                 };
                 let event = event(past.meta(), &record, change, with_run);
-                if self.send_frame(event_frame(self.header.id, event)).await.is_err() {
-                    return Ok(None);
+                if let Err(over) = self.send_frame(event_frame(self.header.id, event)).await {
+                    return Ok(Err(over.after(before)));
                 }
             }
         }
-        Ok(Some(record.last_sequence))
+        Ok(Ok(record.last_sequence))
     }
 
     async fn events(&self, watching: &mut Watching, mut position: u64) -> Result<(), Stop> {
         loop {
             let newest = tokio::select! {
                 newest = watching.wait_after(position) => newest,
-                () = self.sender.closed() => return Err(Over.into()),
+                () = self.sender.closed() => return Err(Stop::Over),
                 () = self.api.shutdown.cancelled() => {
-                    self.end(wire::WatchEndReason::ShuttingDown, position).await?;
-                    return Ok(());
+                    return self.end(wire::WatchEndReason::ShuttingDown, position).await;
                 }
                 () = tokio::time::sleep(self.api.shared.timing.keep_alive) => {
                     self.keep_alive(position).await?;
@@ -201,34 +222,29 @@ impl Watcher {
                     More::Gone => return Err(Stop::TooSlow(position)),
                 };
                 for (sequence, event) in events {
+                    self.send_frame(event).await.map_err(|over| over.after(position))?;
                     position = sequence;
-                    self.send_frame(event).await?;
                 }
                 continue;
             }
             match newest.phase {
                 HubPhase::Open => {}
-                HubPhase::Ended => {
-                    self.end(wire::WatchEndReason::RunEnded, position).await?;
-                    return Ok(());
-                }
-                HubPhase::Closed => {
-                    self.end(wire::WatchEndReason::ShuttingDown, position).await?;
-                    return Ok(());
-                }
+                HubPhase::Ended => return self.end(wire::WatchEndReason::RunEnded, position).await,
+                HubPhase::Closed => return self.end(wire::WatchEndReason::ShuttingDown, position).await,
             }
         }
     }
 
-    async fn keep_alive(&self, position: u64) -> Result<(), Over> {
+    async fn keep_alive(&self, position: u64) -> Result<(), Stop> {
         let keep_alive = wire::KeepAlive {
             resume_token: resume_token(self.header.id, position),
             time: Some(timestamp_to_proto(self.api.shared.clock.now())),
         };
-        self.send(Message::KeepAlive(keep_alive)).await
+        let sent = self.send(Message::KeepAlive(keep_alive)).await;
+        sent.map_err(|over| over.after(position))
     }
 
-    async fn end(&self, reason: wire::WatchEndReason, position: u64) -> Result<(), Over> {
+    async fn end(&self, reason: wire::WatchEndReason, position: u64) -> Result<(), Stop> {
         let ended = reason == wire::WatchEndReason::RunEnded;
         let end = wire::WatchEnd {
             reason: reason.into(),
@@ -239,7 +255,8 @@ impl Watcher {
                 resume_token(self.header.id, position)
             },
         };
-        self.send(Message::End(end)).await
+        let sent = self.send(Message::End(end)).await;
+        sent.map_err(|over| over.after(position))
     }
 
     async fn send(&self, message: Message) -> Result<(), Over> {
@@ -247,18 +264,27 @@ impl Watcher {
     }
 
     async fn send_frame(&self, frame: Bytes) -> Result<(), Over> {
-        self.sender.send(Ok(frame)).await.map_err(|_| Over)
+        let sent = self.sender.send_timeout(Ok(frame), PATIENCE).await;
+        sent.map_err(|error| match error {
+            SendTimeoutError::Closed(_) => Over::Gone,
+            SendTimeoutError::Timeout(_) => Over::Slow,
+        })
     }
 }
 
 /// Why a watch stops before its end.
 enum Stop {
-    Over(Over),
+    /// The connection is gone, so that nothing is left to be said.
+    Over,
+    /// The client was too slow; the sequence number of the last event that it was sent.
     TooSlow(u64),
 }
 
-impl From<Over> for Stop {
-    fn from(over: Over) -> Self {
-        Self::Over(over)
+impl Over {
+    fn after(self, position: u64) -> Stop {
+        match self {
+            Self::Gone => Stop::Over,
+            Self::Slow => Stop::TooSlow(position),
+        }
     }
 }

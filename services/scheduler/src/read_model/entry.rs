@@ -14,7 +14,8 @@ use super::record::RunRecord;
 #[derive(Debug)]
 pub(crate) struct RunEntry {
     meta: RunMeta,
-    record: RwLock<RunRecord>,
+    /// Shared with snapshots that are being sent: it is copied only when it changes meanwhile.
+    record: RwLock<Arc<RunRecord>>,
     hub: Arc<Hub>,
 }
 
@@ -31,9 +32,9 @@ impl RunEntry {
     /// A run with the state of `record`.
     pub(crate) fn new(meta: RunMeta, record: RunRecord) -> Self {
         Self {
-            hub: Arc::new(Hub::new(record.last_sequence)),
+            hub: Arc::new(Hub::new(newest(&record))),
             meta,
-            record: RwLock::new(record),
+            record: RwLock::new(Arc::new(record)),
         }
     }
 
@@ -43,12 +44,12 @@ impl RunEntry {
     }
 
     /// The state, locked for reading; to be held for a moment only.
-    pub(crate) fn record(&self) -> RwLockReadGuard<'_, RunRecord> {
+    pub(crate) fn record(&self) -> RwLockReadGuard<'_, Arc<RunRecord>> {
         self.record.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to watch, with the state at that moment.
-    pub(crate) fn watch(&self) -> (RwLockReadGuard<'_, RunRecord>, Watching) {
+    pub(crate) fn watch(&self) -> (RwLockReadGuard<'_, Arc<RunRecord>>, Watching) {
         let record = self.record();
         let watching = self.hub.watch();
         (record, watching)
@@ -61,7 +62,8 @@ impl RunEntry {
 
     /// Applies durable changes of one commit and hands their events to watchers, if there are any.
     pub(crate) fn apply(&self, changes: &[Change]) -> Applied {
-        let mut record = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        let record = Arc::make_mut(&mut guard);
         let watched = self.hub.is_watched();
         let mut events = Vec::new();
         for (index, change) in changes.iter().enumerate() {
@@ -69,17 +71,28 @@ impl RunEntry {
             if watched {
                 let last = index + 1 == changes.len();
                 let with_run = if last { WithRun::Yes } else { WithRun::IfChanged };
-                let event = event(&self.meta, &record, change, with_run);
+                let event = event(&self.meta, record, change, with_run);
                 events.push((change.sequence, event_frame(change.run, event)));
             }
         }
-        let ended = record.state.is_terminal();
-        let newest = Newest {
-            sequence: record.last_sequence,
-            phase: if ended { HubPhase::Ended } else { HubPhase::Open },
-        };
-        drop(record);
+        let newest = newest(record);
+        drop(guard);
         self.hub.publish(newest, events);
-        if ended { Applied::Ended } else { Applied::Active }
+        match newest.phase {
+            HubPhase::Ended => Applied::Ended,
+            HubPhase::Open | HubPhase::Closed => Applied::Active,
+        }
+    }
+}
+
+/// How far a run is: one that has ended sends its watchers home, also when it was read back from the store.
+fn newest(record: &RunRecord) -> Newest {
+    Newest {
+        sequence: record.last_sequence,
+        phase: if record.state.is_terminal() {
+            HubPhase::Ended
+        } else {
+            HubPhase::Open
+        },
     }
 }

@@ -61,11 +61,8 @@ pub(crate) struct Watching {
 }
 
 impl Hub {
-    pub(crate) fn new(sequence: u64) -> Self {
-        let (newest, _) = watch::channel(Newest {
-            sequence,
-            phase: HubPhase::Open,
-        });
+    pub(crate) fn new(newest: Newest) -> Self {
+        let (newest, _) = watch::channel(newest);
         Self {
             kept: Mutex::default(),
             newest,
@@ -180,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_watcher_gets_what_follows_its_position() {
-        let hub = Arc::new(Hub::new(3));
+        let hub = Arc::new(Hub::new(at(3)));
         assert!(!hub.is_watched());
         let mut watching = hub.watch();
         assert!(sequences(watching.events_after(3, 10)).is_empty());
@@ -197,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn i11_a_slow_watcher_is_told_and_keeps_nothing() {
-        let hub = Arc::new(Hub::new(0));
+        let hub = Arc::new(Hub::new(at(0)));
         let watching = hub.watch();
         for sequence in 1..=8 {
             hub.publish(at(sequence), vec![event(sequence, MAX_BYTES / 4)]);

@@ -1,11 +1,13 @@
 //! WatchRun: snapshot, mark, events, end, and going on after a break.
 
+use std::time::Duration;
+
 use tonic::Code;
 use windlass_api::run::v1 as run;
 use windlass_api::run::v1::watch_run_response::Message;
 
 use crate::executor::Play;
-use crate::support::{Stage, pipeline, reason};
+use crate::support::{Scheduler, Stage, config, pipeline, reason};
 
 /// What a watch showed.
 #[derive(Debug, Default)]
@@ -17,19 +19,13 @@ struct Shown {
     end: Option<run::WatchEnd>,
 }
 
-async fn watch(stage: &Stage, run: &run::Run, token: &str, most: usize) -> Shown {
+async fn watch(scheduler: &Scheduler, run: &run::Run, token: &str, most: usize) -> Shown {
     let request = run::WatchRunRequest {
         namespace: "ml".to_owned(),
         run: run.name.clone(),
         resume_token: token.to_owned(),
     };
-    let mut stream = stage
-        .scheduler
-        .runs()
-        .watch_run(request)
-        .await
-        .expect("watched")
-        .into_inner();
+    let mut stream = scheduler.runs().watch_run(request).await.expect("watched").into_inner();
     let mut shown = Shown::default();
     while shown.events.len() < most {
         let Some(message) = stream.message().await.expect("no error") else {
@@ -67,7 +63,7 @@ async fn i5_a_watch_begins_with_the_state_and_ends_with_the_run() {
         // The watch below begins before this is carried out or after it; it ends in the same state.
         stage.scheduler.runs().cancel_run(request).await.expect("cancelled");
     };
-    let (shown, ()) = tokio::join!(watch(&stage, &run, "", usize::MAX), cancelling);
+    let (shown, ()) = tokio::join!(watch(&stage.scheduler, &run, "", usize::MAX), cancelling);
     assert_eq!(shown.snapshot.len(), 2);
     assert_eq!(shown.snapshot[0].state(), run::StepState::Succeeded);
     let end = shown.end.expect("an end");
@@ -90,11 +86,11 @@ async fn a_watch_goes_on_after_its_token_from_the_history() {
         .await;
     stage.ended(&run).await;
     // A token from the very beginning: everything is replayed from the store.
-    let latest = watch(&stage, &run, "", usize::MAX).await;
+    let latest = watch(&stage.scheduler, &run, "", usize::MAX).await;
     assert_eq!(latest.run.as_ref().expect("the run").state(), run::RunState::Succeeded);
     assert!(latest.events.is_empty() && latest.end.is_some());
     let start = format!("{}{:016x}", run.id.replace('-', ""), 0);
-    let all = watch(&stage, &run, &start, usize::MAX).await;
+    let all = watch(&stage.scheduler, &run, &start, usize::MAX).await;
     assert!(all.snapshot.is_empty(), "a resumed watch has no snapshot");
     let sequences: Vec<u64> = all.events.iter().map(|event| event.sequence).collect();
     let expected: Vec<u64> = (1..=sequences.len() as u64).collect();
@@ -107,8 +103,14 @@ async fn a_watch_goes_on_after_its_token_from_the_history() {
     assert!(types.contains(&"STEP_SUCCEEDED"), "{types:?}");
 
     // Broken off in the middle, and taken up again: the same events, none twice, none lost.
-    let first = watch(&stage, &run, &start, 4).await;
-    let rest = watch(&stage, &run, first.tokens.last().expect("a token"), usize::MAX).await;
+    let first = watch(&stage.scheduler, &run, &start, 4).await;
+    let rest = watch(
+        &stage.scheduler,
+        &run,
+        first.tokens.last().expect("a token"),
+        usize::MAX,
+    )
+    .await;
     let joined: Vec<u64> = first
         .events
         .iter()
@@ -117,6 +119,27 @@ async fn a_watch_goes_on_after_its_token_from_the_history() {
         .collect();
     assert_eq!(joined, expected);
     assert_eq!(first.events[..], all.events[..4]);
+}
+
+#[tokio::test]
+async fn i5_a_watch_of_a_run_that_ended_before_a_restart_ends() {
+    let stage = Stage::new(|_, _| Play::Succeed).await;
+    let run = stage.submit("r1", pipeline(&[("a", &[])])).await;
+    let last = stage.ended(&run).await.last_sequence;
+    let Stage { scheduler, data, .. } = stage;
+    scheduler.stop().await;
+
+    let scheduler = Scheduler::start(config(data.path())).await;
+    let token = |sequence: u64| format!("{}{sequence:016x}", run.id.replace('-', ""));
+    for (token, events) in [(String::new(), 0), (token(0), last), (token(last), 0)] {
+        let watching = watch(&scheduler, &run, &token, usize::MAX);
+        let shown = tokio::time::timeout(Duration::from_secs(20), watching).await;
+        let shown = shown.expect("the watch ends");
+        assert_eq!(shown.events.len() as u64, events, "after {token:?}");
+        let end = shown.end.expect("an end");
+        assert_eq!(end.reason(), run::WatchEndReason::RunEnded, "after {token:?}");
+        assert_eq!(end.run.expect("the run").state(), run::RunState::Succeeded);
+    }
 }
 
 #[tokio::test]
@@ -151,7 +174,7 @@ async fn i11_many_watchers_share_a_run_and_all_see_its_end() {
     let steps: Vec<String> = (0..50).map(|number| format!("s{number}")).collect();
     let names: Vec<(&str, &[&str])> = steps.iter().map(|name| (name.as_str(), &[][..])).collect();
     let run = stage.submit("r1", pipeline(&names)).await;
-    let watches = (0..50).map(|_| watch(&stage, &run, "", usize::MAX));
+    let watches = (0..50).map(|_| watch(&stage.scheduler, &run, "", usize::MAX));
     for shown in futures::future::join_all(watches).await {
         let end = shown.end.expect("an end").run.expect("the run");
         assert_eq!(end.state(), run::RunState::Succeeded);
