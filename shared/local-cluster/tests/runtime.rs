@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostPar
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use support::{Cluster, refusal, shell_pod};
-use windlass_local_cluster::{BadImage, Completion, OnStop};
+use windlass_local_cluster::{BadImage, Completion, FaultConfig, OnStop};
 
 fn end_of(pod: &Value) -> Value {
     pod["status"]["containerStatuses"][0]["state"]["terminated"].clone()
@@ -424,6 +424,41 @@ async fn faults_of_images_nodes_and_memory() {
     assert_eq!(end_of(&pod)["reason"], "ContainerStatusUnknown");
     let again = node.get("local").await.expect("node");
     assert!(again.spec.and_then(|s| s.taints).is_none());
+}
+
+#[tokio::test]
+async fn a_reboot_starts_what_had_not_started_and_ends_the_rest() {
+    let cluster = Cluster::start().await;
+    cluster.handle.faults().add_bad_image(BadImage {
+        contains: "broken".into(),
+        message: "not found".into(),
+    });
+    let mut fresh = shell_pod("fresh", "true");
+    fresh["spec"]["containers"][0]["image"] = json!("registry/broken:1");
+    let mut begun = fresh.clone();
+    begun["metadata"]["name"] = json!("begun");
+    begun["spec"]["initContainers"] = json!([{"name": "first", "image": "none", "command": ["true"]}]);
+    for (name, pod) in [("fresh", fresh), ("begun", begun)] {
+        cluster.create(pod).await;
+        let reason = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
+        cluster
+            .wait(name, "backing off", |p| reason(p) == "ImagePullBackOff")
+            .await;
+    }
+    cluster.handle.lose_node().await.expect("lost");
+    cluster.handle.return_node(true).await.expect("back");
+    cluster.wait_phase("begun", "Failed").await;
+    cluster.handle.faults().set(FaultConfig::default());
+    cluster.wait_phase("fresh", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn a_pod_without_a_node_has_an_empty_log() {
+    let cluster = Cluster::start().await;
+    let mut pod = shell_pod("nowhere", "true");
+    pod["spec"]["nodeSelector"] = json!({"no": "such-node"});
+    cluster.create(pod).await;
+    assert_eq!(log(&cluster, "nowhere").await, "");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ impl Agent {
             self.stopping.clear();
             self.launcher.retain(|_| false);
             self.drop_parked(|_| true);
+            self.drop_inventory();
             self.want_inventory();
         }
         self.launcher.open();
@@ -151,7 +152,10 @@ impl Agent {
     }
 
     /// Reports that an attempt can never have a pod.
-    pub(super) fn reject(&self, launch: &Queued, reason: &str, message: String) {
+    pub(super) fn reject(&mut self, launch: &Queued, reason: &str, message: String) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.expect_no_more(launch.attempt);
+        }
         let mut sight = self.without_pod(launch, Phase::Ended, "", String::new());
         sight.end = Some(End {
             class: Some(FailureClass::Rejected),
@@ -175,7 +179,7 @@ impl Agent {
             let whole = duration(grace).map_or(0, |grace| grace.as_secs_f64().ceil() as u64);
             i64::try_from(whole).unwrap_or(i64::MAX)
         });
-        self.stop_attempt(attempt, &stop.pod_uid, stop.grant, grace);
+        self.stop_attempt(attempt, stop.into(), stop.grant, grace);
     }
 
     fn probe_command(&mut self, probe: &dispatch::Probe) {
@@ -183,7 +187,7 @@ impl Agent {
             tracing::error!("probe without a valid attempt");
             return;
         };
-        self.probe(attempt, probe.grant);
+        self.probe(attempt, probe.into(), probe.grant);
     }
 
     fn run_finished(&mut self, finished: &dispatch::FinishedRun) {

@@ -271,7 +271,8 @@ impl Launcher {
 impl Lane {
     /// Whether it waits for nothing but time.
     fn waits(&self) -> bool {
-        !(self.queue.is_empty() || self.probing && self.in_flight > 0)
+        let probed = self.probing && self.in_flight > 0;
+        !self.queue.is_empty() && !probed
     }
 }
 

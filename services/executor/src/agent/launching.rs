@@ -8,6 +8,7 @@ use windlass_manifest::{Run, owner, owner_name};
 
 use super::launcher::Queued;
 use super::post::{Outcome, Post};
+use super::searching::Place;
 use super::{Agent, Event};
 use crate::attempts::Phase;
 use crate::attempts::fleet::Change;
@@ -201,7 +202,7 @@ impl Agent {
             }
         }
         if let Some(grace) = stop {
-            self.stop_attempt(launch.attempt, "", launch.grant, grace);
+            self.stop_attempt(launch.attempt, Place::default(), launch.grant, grace);
         }
     }
 

@@ -12,6 +12,7 @@ use windlass_manifest::{Label, pod_name};
 use windlass_service::{Backoff, BackoffSettings};
 
 use super::launcher::Queued;
+use super::searching::{Place, Search};
 use super::sweeps::Sweep;
 use super::{Agent, Event, Purpose};
 use crate::attempts::fleet::{Change, PodKey};
@@ -56,7 +57,7 @@ where
 
 impl Agent {
     /// Stops an attempt wherever it is: queued, in flight, or in the cluster.
-    pub(super) fn stop_attempt(&mut self, attempt: AttemptId, uid: &str, grant: u64, grace: Option<i64>) {
+    pub(super) fn stop_attempt(&mut self, attempt: AttemptId, place: Place, grant: u64, grace: Option<i64>) {
         if let Some((namespace, launch)) = self.launcher.remove(attempt) {
             return self.search(namespace, &launch, grace);
         }
@@ -66,9 +67,9 @@ impl Agent {
         }
         let key = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt));
         match key {
-            Some(key) if uid.is_empty() || *key.uid == *uid => self.stop_pod(key, grace),
+            Some(key) if place.uid.is_empty() || *key.uid == *place.uid => self.stop_pod(key, grace),
             Some(_) => {}
-            None => self.find(attempt, grant, Purpose::Stop(grace)),
+            None => self.look_for(attempt, Search::new(grant, Purpose::Stop(grace), place)),
         }
     }
 
@@ -99,47 +100,34 @@ impl Agent {
         let Some(entry) = self.runs.get(&launch.attempt.run) else {
             return;
         };
-        let name = pod_name(&entry.run.name, &launch.step_name, launch.attempt);
-        self.read(launch.attempt, launch.grant, Purpose::Stop(grace), namespace, name);
+        let place = Place {
+            namespace,
+            name: pod_name(&entry.run.name, &launch.step_name, launch.attempt),
+            uid: String::new(),
+        };
+        let search = Search::new(launch.grant, Purpose::Stop(grace), place);
+        self.look_for(launch.attempt, search);
     }
 
     /// Looks at an attempt's pod and says what is there; what is still under way will be reported anyway.
-    pub(super) fn probe(&mut self, attempt: AttemptId, grant: u64) {
+    pub(super) fn probe(&mut self, attempt: AttemptId, mut place: Place, grant: u64) {
         if self.launcher.in_flight_mut(attempt).is_some() || self.launcher.queued_mut(attempt).is_some() {
             return;
         }
-        match self.fleet.as_ref().and_then(|fleet| fleet.key(attempt)) {
-            Some(key) => self.read(
-                attempt,
-                grant,
-                Purpose::Probe,
-                key.namespace.to_string(),
-                key.name.into(),
-            ),
-            None => self.find(attempt, grant, Purpose::Probe),
+        if let Some(key) = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt)) {
+            (place.namespace, place.name) = (key.namespace.to_string(), key.name.into());
         }
+        self.look_for(attempt, Search::new(grant, Purpose::Probe, place));
     }
 
-    fn read(&self, attempt: AttemptId, grant: u64, purpose: Purpose, namespace: String, name: String) {
-        let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
-        self.spawn(async move {
-            let found = until_done("read", &calls, || api.get_pod(&namespace, &name)).await;
-            drop(
-                events
-                    .send(Event::Searched {
-                        attempt,
-                        grant,
-                        purpose,
-                        found,
-                    })
-                    .await,
-            );
-        });
-    }
-
-    /// An attempt of which nothing is known: its labels find its pod.
-    fn find(&mut self, attempt: AttemptId, grant: u64, purpose: Purpose) {
+    /// Reads an attempt's pod, by its name where that is known.
+    fn look_for(&mut self, attempt: AttemptId, search: Search) {
+        let place = search.place.clone();
+        if !self.searches.begin(attempt, search) {
+            return;
+        }
         let Some(installation) = self.installation else { return };
+        // An attempt of which nothing is known: its labels find its pod.
         let selector = format!(
             "{}={installation},{}={},{}={},{}={}",
             Label::INSTALLATION,
@@ -152,36 +140,46 @@ impl Agent {
         );
         let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
         self.spawn(async move {
-            let found = until_done("find", &calls, || api.find_pod(&selector)).await;
-            drop(
-                events
-                    .send(Event::Searched {
-                        attempt,
-                        grant,
-                        purpose,
-                        found,
-                    })
-                    .await,
-            );
+            let found = if place.name.is_empty() {
+                until_done("find", &calls, || api.find_pod(&selector)).await
+            } else {
+                until_done("read", &calls, || api.get_pod(&place.namespace, &place.name)).await
+            };
+            drop(events.send(Event::Searched { attempt, found }).await);
         });
     }
 
-    pub(super) fn searched(&mut self, attempt: AttemptId, grant: u64, purpose: Purpose, found: Option<bytes::Bytes>) {
+    pub(super) fn searched(&mut self, attempt: AttemptId, found: Option<bytes::Bytes>) {
+        let Some((search, fresh)) = self.searches.done(attempt) else {
+            return;
+        };
+        if !fresh {
+            return self.look_for(attempt, search);
+        }
+        let Search {
+            grant, purpose, place, ..
+        } = search;
         let Some(fleet) = &mut self.fleet else { return };
         let pod = found
             .as_deref()
             .and_then(|found| serde_json::from_slice::<SlimPod<'_>>(found).ok());
-        let Some(pod) = pod.filter(|pod| fleet.attempt_of(pod) == Some(attempt)) else {
+        // Whatever became of its labels, the uid tells whose it is.
+        let is_it = |pod: &SlimPod<'_>| {
+            let uid = pod.metadata.uid.as_str();
+            fleet.attempt_of(pod) == Some(attempt) || !place.uid.is_empty() && place.uid == uid
+        };
+        let Some(pod) = pod.filter(is_it) else {
             return self.not_there(attempt, grant, purpose);
         };
         fleet.expect(attempt, grant);
         // Said also when it was said before: somebody asked.
-        let sight = match fleet.saw(&pod, self.clock.now()) {
+        let sight = match fleet.saw_of(attempt, &pod, self.clock.now()) {
             Change::Report(sight) => Some(*sight),
             Change::None => fleet.current(attempt),
         };
         let key = fleet.key(attempt);
         self.report(sight);
+        self.label_again(attempt, &pod);
         if let (Purpose::Stop(grace), Some(key)) = (purpose, key) {
             self.stop_pod(key, grace);
         }
@@ -214,7 +212,7 @@ impl Agent {
     /// Looks again for pods of creates that can no longer be carried out.
     pub(super) fn look_again(&mut self, now: Instant) {
         for (attempt, grant, purpose) in self.late.due(now) {
-            self.find(attempt, grant, purpose);
+            self.look_for(attempt, Search::new(grant, purpose, Place::default()));
         }
     }
 
@@ -233,7 +231,7 @@ impl Agent {
             release.pod_name = key.name.into();
         }
         if let Some(fleet) = &mut self.fleet {
-            if fleet.is_releasing(attempt) {
+            if fleet.is_asked_to_go(attempt) {
                 return;
             }
             fleet.releasing(attempt);
@@ -267,8 +265,9 @@ impl Agent {
     /// Forgets a pod, and says so to those who follow it.
     pub(super) fn gone(&mut self, attempt: AttemptId) {
         let Some(fleet) = &mut self.fleet else { return };
-        if let Some(key) = fleet.key(attempt) {
-            fleet.forget(attempt);
+        let key = fleet.key(attempt);
+        fleet.forget(attempt);
+        if let Some(key) = key {
             self.tell_gone(&key.uid);
         }
         self.stopping.remove(&attempt);

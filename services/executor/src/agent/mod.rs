@@ -10,6 +10,7 @@ mod launching;
 mod letting_go;
 mod nodes;
 mod post;
+mod searching;
 mod shards;
 mod stuck;
 mod sweeps;
@@ -108,10 +109,6 @@ pub(crate) enum Event {
     Searched {
         /// The attempt.
         attempt: AttemptId,
-        /// Grant that was held.
-        grant: u64,
-        /// What for.
-        purpose: Purpose,
         /// What is there.
         found: Option<Bytes>,
     },
@@ -205,6 +202,7 @@ pub(crate) struct Agent {
     sweep_retry: Option<Instant>,
     /// Stops that were sent, with their grace.
     stopping: HashMap<AttemptId, Option<i64>>,
+    searches: searching::Searches,
     followed: HashMap<Box<str>, tokio::sync::watch::Sender<Containers>>,
     stuck: HashMap<AttemptId, stuck::Stuck>,
     watching: watching::Watching,
@@ -258,6 +256,7 @@ impl Agent {
             sweeps: Sweeps::default(),
             sweep_retry: None,
             stopping: HashMap::new(),
+            searches: searching::Searches::default(),
             followed: HashMap::new(),
             stuck: HashMap::new(),
             watching: watching::Watching::default(),
@@ -314,13 +313,8 @@ impl Agent {
                 outcome,
             } => self.posted(&namespace, launch, outcome),
             Event::OwnerMade { run, result } => self.owner_made(run, result),
-            Event::Confirmed { key, found } => self.confirmed(&key, found),
-            Event::Searched {
-                attempt,
-                grant,
-                purpose,
-                found,
-            } => self.searched(attempt, grant, purpose, found),
+            Event::Confirmed { key, found } => self.confirmed(key, found),
+            Event::Searched { attempt, found } => self.searched(attempt, found),
             Event::Released { attempt, namespace } => self.released(attempt, &namespace),
             Event::Swept { sweep, succeeded } => self.swept(sweep, succeeded),
             Event::Stripped(key) => self.stripped(&key),

@@ -29,6 +29,8 @@ pub(super) struct Watching {
     /// A list beside the watch, for an inventory.
     list: Option<u64>,
     inventory: Option<Inventory>,
+    /// Numbers inventories.
+    last_inventory: u64,
     inventory_wanted: bool,
     next_inventory: Option<Instant>,
     visible: Option<Sight>,
@@ -45,6 +47,9 @@ struct Sight {
 #[derive(Debug)]
 struct Inventory {
     source: u64,
+    number: u64,
+    /// Chunks that were sent.
+    chunks: u32,
     shards: Shards,
     /// The last command that was taken over before the list began.
     reflects: u64,
@@ -189,8 +194,11 @@ impl Agent {
                 .runs
                 .values()
                 .flat_map(|entry| entry.parked.iter().map(|launch| launch.attempt));
+            self.watching.last_inventory += 1;
             self.watching.inventory = Some(Inventory {
                 source,
+                number: self.watching.last_inventory,
+                chunks: 0,
                 shards: self.shards,
                 reflects: self.processed,
                 in_flight: self.launcher.attempts().chain(parked).collect(),
@@ -245,10 +253,12 @@ impl Agent {
         sight
     }
 
-    fn send_inventory(&self, observations: Vec<dispatch::Observation>, complete: Option<&str>) {
-        let Some(inventory) = &self.watching.inventory else {
+    fn send_inventory(&mut self, observations: Vec<dispatch::Observation>, complete: Option<&str>) {
+        let Some(inventory) = &mut self.watching.inventory else {
             return;
         };
+        let chunk = inventory.chunks;
+        inventory.chunks += 1;
         self.outbox.push(Request::Inventory(dispatch::Inventory {
             shards: inventory.shards.to_bytes(),
             resource_version: complete.unwrap_or_default().to_owned(),
@@ -258,7 +268,15 @@ impl Agent {
                 .map(|_| Self::attempt_keys(inventory.in_flight.iter().copied()))
                 .unwrap_or_default(),
             last: complete.is_some(),
+            inventory: inventory.number,
+            chunk,
         }));
+    }
+
+    /// Gives up the inventory that is being taken: it speaks of commands of another session.
+    pub(super) fn drop_inventory(&mut self) {
+        self.watching.inventory = None;
+        self.watching.list = None;
     }
 
     fn listed(&mut self, source: u64, generation: u32, resource_version: &str) {
@@ -320,7 +338,10 @@ impl Agent {
         }
     }
 
-    fn confirm(&self, key: PodKey) {
+    fn confirm(&mut self, key: PodKey) {
+        if !self.searches.begin_gone(&key.uid) {
+            return;
+        }
         let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
         self.spawn(async move {
             let found = until_done("confirm", &calls, || api.get_pod(&key.namespace, &key.name)).await;
@@ -328,16 +349,20 @@ impl Agent {
         });
     }
 
-    pub(super) fn confirmed(&mut self, key: &PodKey, found: Option<Bytes>) {
+    pub(super) fn confirmed(&mut self, key: PodKey, found: Option<Bytes>) {
+        if !self.searches.done_gone(&key.uid) {
+            return self.confirm(key);
+        }
         let pod = found
             .as_deref()
             .and_then(|found| serde_json::from_slice::<SlimPod<'_>>(found).ok());
         let Some(fleet) = &mut self.fleet else { return };
         match pod {
             Some(pod) if pod.metadata.uid.as_str() == &*key.uid => {
-                if let Change::Report(sight) = fleet.saw(&pod, self.clock.now()) {
+                if let Change::Report(sight) = fleet.saw_of(key.attempt, &pod, self.clock.now()) {
                     self.outbox.observe(*sight);
                 }
+                self.label_again(key.attempt, &pod);
             }
             Some(_) | None => {
                 let absent = fleet.confirmed_absent(key.attempt, &key.uid);

@@ -1,6 +1,6 @@
 //! Whose pod it is.
 
-use windlass_ids::{AttemptId, InstallationId};
+use windlass_ids::{AttemptId, InstallationId, Shard};
 use windlass_manifest::{Identity, Label};
 
 use super::wire::{Labels, Text};
@@ -22,4 +22,15 @@ pub fn attempt_of(labels: &Labels<'_>, installation: InstallationId) -> Option<A
         label.as_ref().map(Text::as_str)
     })?;
     Some(identity.attempt)
+}
+
+/// The labels by which a pod is found and known.
+pub fn identity_labels(attempt: AttemptId, installation: InstallationId) -> [(&'static str, String); 5] {
+    [
+        (Label::INSTALLATION, installation.to_string()),
+        (Label::RUN_ID, attempt.run.to_string()),
+        (Label::STEP_INDEX, attempt.step.to_string()),
+        (Label::ATTEMPT, attempt.number.to_string()),
+        (Label::SHARD, Shard::of(attempt).to_string()),
+    ]
 }

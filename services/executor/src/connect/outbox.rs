@@ -85,13 +85,16 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// A stream began: what the scheduler has not committed is sent again.
+    /// A stream began: what the scheduler has not committed is sent again. Inventories and sights of an earlier session are not: they
+    /// speak of commands that this one has never said.
     pub(crate) fn begin_stream(&self, committed: u64, resumed: bool) {
         self.acknowledged(committed);
         let mut state = self.lock();
         state.resent = 0;
         if !resumed {
             state.taken = 0;
+            state.messages.retain(outlives_session);
+            state.sent.retain(|(_, message)| outlives_session(message));
         }
         state.told = 0;
         drop(state);
@@ -123,6 +126,11 @@ impl Outbox {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a message means the same in another session.
+fn outlives_session(message: &Message) -> bool {
+    !matches!(message, Message::Inventory(_) | Message::Sight(_))
 }
 
 impl State {
@@ -246,6 +254,36 @@ mod tests {
         assert!(matches!(held.message, Some(Message::Heartbeat(_))));
         outbox.acknowledged(1);
         assert_eq!(observed(&outbox.next(IDLE).await), [(0, dispatch::AttemptPhase::Ended)]);
+    }
+
+    #[tokio::test]
+    async fn an_inventory_of_another_session_is_not_told() {
+        let outbox = Outbox::default();
+        let inventory = |reflects_sequence| {
+            Message::Inventory(dispatch::Inventory {
+                reflects_sequence,
+                ..dispatch::Inventory::default()
+            })
+        };
+        outbox.push(inventory(7));
+        outbox.next(IDLE).await;
+        outbox.observe(sight(1, Phase::Running));
+        outbox.next(IDLE).await;
+        outbox.push(inventory(8));
+        outbox.begin_stream(0, true);
+        assert!(
+            matches!(outbox.next(IDLE).await.message, Some(Message::Inventory(_))),
+            "it is the same session"
+        );
+        outbox.begin_stream(0, false);
+        let again = outbox.next(IDLE).await;
+        assert_eq!(
+            (again.sequence, observed(&again)),
+            (2, vec![(1, dispatch::AttemptPhase::Running)])
+        );
+        assert!(matches!(outbox.next(IDLE).await.message, Some(Message::Heartbeat(_))));
+        outbox.push(inventory(1));
+        assert_eq!(outbox.next(IDLE).await.sequence, 3);
     }
 
     #[tokio::test]

@@ -43,6 +43,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Reasons of the causes.
     pub causes: Vec<String>,
+    /// Fields that the causes name.
+    pub fields: Vec<String>,
 }
 
 impl ApiError {
@@ -246,6 +248,7 @@ struct Details {
 #[serde(default)]
 struct Cause {
     reason: String,
+    field: String,
 }
 
 /// Reads a `Status`, or what a proxy in between says.
@@ -263,6 +266,7 @@ pub(crate) fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &
         reason: parsed.reason,
         message,
         retry_after: retry_after.or(from_details),
+        fields: details.causes.iter().map(|cause| cause.field.clone()).collect(),
         causes: details.causes.into_iter().map(|cause| cause.reason).collect(),
     }
 }

@@ -19,6 +19,8 @@ use super::requests::PAGE;
 
 /// Length of one watch request: between this and twice this, so that many of them do not end together.
 const WATCH_SECONDS: u64 = 300;
+/// How long a watch may say nothing: bookmarks come every minute, so that its connection has died without a sign.
+const MAX_SILENCE: Duration = Duration::from_secs(180);
 const BACKOFF: BackoffSettings = BackoffSettings {
     initial: Duration::from_millis(100),
     factor: 2.0,
@@ -215,7 +217,6 @@ impl<T: Send, W: Fn(Delivery) -> T + Send + Sync> Reflector<T, W> {
         }
         let mut stream = self.api.stream(Call::new("watch", Method::GET, query.build())).await?;
         self.deliver(Delivery::Sees).await?;
-        // A connection that died without a sign must not outlive its request.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds + 30);
         let mut last = None;
         let result = self.events(&mut stream, deadline, &mut last).await;
@@ -232,7 +233,8 @@ impl<T: Send, W: Fn(Delivery) -> T + Send + Sync> Reflector<T, W> {
         deadline: tokio::time::Instant,
         last: &mut Option<Bytes>,
     ) -> Result<(), Broken> {
-        while let Ok(line) = tokio::time::timeout_at(deadline, stream.line()).await {
+        let silence = || tokio::time::Instant::now() + MAX_SILENCE;
+        while let Ok(line) = tokio::time::timeout_at(deadline.min(silence()), stream.line()).await {
             let Some(line) = line? else { return Ok(()) };
             let head = &line[..line.len().min(24)];
             if contains(head, b"\"ERROR\"") {
@@ -315,4 +317,53 @@ struct EventObject {
 #[serde(rename_all = "camelCase")]
 struct EventMeta {
     resource_version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// A list of nothing, and watches that say nothing and do not end.
+    fn silent_api() -> (Api, mpsc::UnboundedReceiver<tokio::time::Instant>) {
+        let (began, watches) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let body = if watch {
+                began.send(tokio::time::Instant::now()).ok();
+                type Frame = Result<http_body::Frame<Bytes>, std::io::Error>;
+                StreamBody::new(futures::stream::pending::<Frame>()).boxed_unsync()
+            } else {
+                let list = r#"{"metadata": {"resourceVersion": "7"}, "items": []}"#;
+                let never = |never: std::convert::Infallible| match never {};
+                Full::new(Bytes::from(list)).map_err(never).boxed_unsync()
+            };
+            std::future::ready(Ok::<_, std::io::Error>(Response::new(body)))
+        });
+        (Api::new(kube::Client::new(service, "default")), watches)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i10_a_watch_whose_connection_died_without_a_sign_is_begun_anew() {
+        let (api, mut watches) = silent_api();
+        let target = Target {
+            path: "/api/v1/pods",
+            selector: String::new(),
+        };
+        let (out, mut deliveries) = mpsc::channel(8);
+        tokio::spawn(reflect(api, target, out, |delivery| delivery, CancellationToken::new()));
+        tokio::spawn(async move {
+            while let Some(delivery) = deliveries.recv().await {
+                if let Delivery::ListBegins(reply) = delivery {
+                    reply.send(1).ok();
+                }
+            }
+        });
+        let first = watches.recv().await.expect("a watch");
+        let second = watches.recv().await.expect("another one");
+        assert!(second - first < Duration::from_secs(200), "{:?}", second - first);
+    }
 }

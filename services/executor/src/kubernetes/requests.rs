@@ -9,7 +9,7 @@ use serde_json::json;
 use windlass_ids::{InstallationId, RunId};
 use windlass_manifest::{FINALIZER, Label};
 
-use super::api::{Api, ApiError, Call};
+use super::api::{Api, ApiError, Call, Refusal};
 use super::query::Query;
 
 const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
@@ -85,6 +85,29 @@ impl Api {
     /// See [`ApiError`]. That it is gone, or another one, is no error.
     pub async fn strip_finalizer(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
         let body = json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
+        let call = Call::new("patch", Method::PATCH, pod_path(namespace, name));
+        gone_is_fine(
+            self.call(call.body(STRATEGIC_MERGE, body.to_string().into_bytes()))
+                .await,
+        )
+    }
+
+    /// Puts labels on a pod.
+    ///
+    /// # Errors
+    /// See [`ApiError`]. That it is gone, or another one, is no error.
+    pub async fn label_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        labels: &[(&'static str, String)],
+    ) -> Result<(), ApiError> {
+        let labels: serde_json::Map<String, serde_json::Value> = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        let body = json!({"metadata": {"uid": uid, "labels": labels}});
         let call = Call::new("patch", Method::PATCH, pod_path(namespace, name));
         gone_is_fine(
             self.call(call.body(STRATEGIC_MERGE, body.to_string().into_bytes()))
@@ -265,27 +288,56 @@ fn present(result: Result<Bytes, ApiError>) -> Result<Option<Bytes>, ApiError> {
     }
 }
 
-/// 404: it is gone. 409: the uid is another one, so ours is gone.
+/// Whether it is gone: 404, or another pod has its name.
 fn gone_is_fine(result: Result<Bytes, ApiError>) -> Result<(), ApiError> {
     match result {
         Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(404) => Ok(()),
-        Err(error)
-            if error.code() == Some(409) && error.refusal().is_some_and(|refusal| is_other_uid(&refusal.message)) =>
-        {
-            Ok(())
-        }
-        // A patch that would change the uid is invalid: it is another pod.
-        Err(error)
-            if error.code() == Some(422) && error.refusal().is_some_and(|refusal| refusal.message.contains("uid")) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.code() == Some(404) || error.refusal().is_some_and(is_other_uid) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn is_other_uid(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("precondition") || message.contains("uid")
+/// Whether a refusal says that the uid is another one. Its text names the object, too, so that only whole phrases tell.
+fn is_other_uid(refusal: &Refusal) -> bool {
+    let message = refusal.message.to_ascii_lowercase();
+    match refusal.code {
+        // Of a delete, by an API server of 1.36 and by older ones.
+        409 => message.contains("uid in the precondition") || message.contains("uid in precondition"),
+        // A patch that would change the uid.
+        422 => refusal.fields.iter().any(|field| field == "metadata.uid"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn i4_only_another_uid_means_that_a_pod_is_gone() {
+        let uids = "(99999999-9999-4999-8999-999999999999) does not match the UID in record (82dc3916-c8bc-4538-9e25-b59b441bea50)";
+        let of_delete = format!("Operation cannot be fulfilled on Pod \"p\": the UID in the precondition {uids}.");
+        let older = "Operation cannot be fulfilled on pods \"p\": Precondition failed: UID in precondition: a, UID in object meta: b";
+        let plain = "Operation cannot be fulfilled on pods \"fluid-sim-1\": the object has been modified; please apply your changes";
+        let field =
+            |field: &str| json!([{"reason": "FieldValueInvalid", "message": "field is immutable", "field": field}]);
+        let table = [
+            (404, "pods \"p\" not found", json!([]), true),
+            (409, of_delete.as_str(), json!([]), true),
+            (409, older, json!([]), true),
+            (409, plain, json!([]), false),
+            (422, "Pod \"p\" is invalid", field("metadata.uid"), true),
+            (422, "Pod \"fluid-sim-1\" is invalid", field("spec.nodeName"), false),
+            (500, "the uid is unknown", json!([]), false),
+        ];
+        for (code, message, causes, gone) in table {
+            let status = json!({"message": message, "details": {"causes": causes}}).to_string();
+            let code = StatusCode::from_u16(code).expect("a code");
+            let refused = super::super::api::refusal(code, None, status.as_bytes());
+            let result = gone_is_fine(Err(ApiError::Refused(Box::new(refused))));
+            assert_eq!(result.is_ok(), gone, "{code} {message}");
+        }
+    }
 }

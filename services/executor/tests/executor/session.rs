@@ -93,7 +93,7 @@ async fn probes_and_stops_of_pods_that_never_were_answer_absent() {
     let probe = |step| dispatch::Probe {
         attempt: Some(key(step)),
         grant: 6,
-        pod_uid: String::new(),
+        ..dispatch::Probe::default()
     };
     session
         .send(ToExecutor::Probes(dispatch::Probes { probes: vec![probe(9)] }))
@@ -137,4 +137,80 @@ async fn the_cluster_is_introduced_by_its_uid_and_its_sight_is_told() {
             break;
         }
     }
+}
+
+/// Changes labels of a pod, as somebody with kubectl would.
+async fn relabel(world: &World, name: &str, labels: serde_json::Value) {
+    let patch = kube::api::Patch::Merge(serde_json::json!({"metadata": {"labels": labels}}));
+    let params = kube::api::PatchParams::default();
+    world.pods().patch(name, &params, &patch).await.expect("a patch");
+}
+
+async fn shard_label(world: &World) -> Option<String> {
+    let pod = world.pod_list().await.into_iter().next()?;
+    pod.metadata.labels?.get("windlass.dev/shard").cloned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_a_pod_whose_labels_somebody_changed_is_not_absent() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    let pod = session.ended(0).await;
+    relabel(&world, &pod.pod_name, serde_json::json!({"windlass.dev/shard": null})).await;
+    world.until("the label", shard_label, |shard| shard.is_some()).await;
+    // Nobody watches when they are taken off again: only its name and uid find it.
+    world.kill_executor().await;
+    drop(session);
+    let nothing =
+        serde_json::json!({"windlass.dev/shard": null, "windlass.dev/run-id": null, "windlass.dev/attempt": null});
+    relabel(&world, &pod.pod_name, nothing).await;
+    world.start_executor().await;
+    let mut session = world.session().await;
+    assert!(session.inventory().await.observations.is_empty());
+    let probe = dispatch::Probe {
+        attempt: Some(key(0)),
+        grant: 6,
+        pod_uid: pod.pod_uid.clone(),
+        namespace: crate::common::NAMESPACE.to_owned(),
+        pod_name: pod.pod_name.clone(),
+    };
+    session
+        .send(ToExecutor::Probes(dispatch::Probes { probes: vec![probe] }))
+        .await;
+    let probed = session.observe(0, |one| one.grant == 6).await;
+    assert_eq!((probed.phase(), &probed.pod_uid), (AttemptPhase::Ended, &pod.pod_uid));
+    world.until("the label", shard_label, |shard| shard.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_pod_that_was_let_go_and_is_held_again_is_let_go_again() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    let pod = session.ended(0).await;
+    let released = async |world: &World| {
+        let pod = world.pod_list().await.into_iter().next()?;
+        Some((
+            pod.metadata.labels?.contains_key("windlass.dev/released"),
+            pod.metadata.finalizers.is_none(),
+        ))
+    };
+    session.release(std::slice::from_ref(&pod)).await;
+    world
+        .until("its release", released, |found| *found == Some((true, true)))
+        .await;
+    relabel(
+        &world,
+        &pod.pod_name,
+        serde_json::json!({"windlass.dev/released": null}),
+    )
+    .await;
+    world
+        .until("its being held", released, |found| *found != Some((true, true)))
+        .await;
+    session.release(std::slice::from_ref(&pod)).await;
+    world
+        .until("its release", released, |found| *found == Some((true, true)))
+        .await;
 }

@@ -105,6 +105,8 @@ fn failure_class(class: WireClass) -> Option<FailureClass> {
 /// Joins the chunks of an inventory.
 #[derive(Debug, Default)]
 pub(crate) struct InventoryChunks {
+    /// Number of the inventory, and of the chunk that comes next.
+    next: (u64, u32),
     inventory: Inventory,
     /// Containers of the pods, for the log relays.
     containers: BTreeMap<AttemptId, Vec<String>>,
@@ -120,11 +122,20 @@ pub(crate) struct WholeInventory {
 }
 
 impl InventoryChunks {
-    /// Adds a chunk; returns the inventory with the last one.
+    /// Adds a chunk; returns the inventory with the last one. One of which a chunk did not come is none: another
+    /// one is to be asked for.
     ///
     /// # Errors
     /// When a part cannot be understood or the inventory is too large.
     pub(crate) fn add(&mut self, chunk: wire::Inventory) -> Result<Option<WholeInventory>, Fault> {
+        if chunk.chunk == 0 {
+            *self = Self::default();
+            self.next = (chunk.inventory, 0);
+        }
+        if self.next != (chunk.inventory, chunk.chunk) {
+            return Ok(None);
+        }
+        self.next.1 += 1;
         let shards: [u8; 32] = chunk.shards[..]
             .try_into()
             .map_err(|_| "inventory.shards must have 32 bytes")?;
@@ -205,23 +216,25 @@ mod tests {
     #[test]
     fn an_inventory_is_whole_with_its_last_chunk() {
         let mut chunks = InventoryChunks::default();
-        let chunk = |last| wire::Inventory {
+        let chunk = |inventory, chunk, last| wire::Inventory {
             shards: vec![0xff; 32],
             reflects_sequence: 9,
             observations: vec![message()],
             last,
+            inventory,
+            chunk,
             ..wire::Inventory::default()
         };
-        assert!(chunks.add(chunk(false)).expect("understood").is_none());
-        let whole = chunks.add(chunk(true)).expect("understood").expect("whole");
+        let mut add = |of, number, last| chunks.add(chunk(of, number, last)).expect("understood");
+        assert!(add(1, 0, false).is_none());
+        let whole = add(1, 1, true).expect("whole");
         assert_eq!(whole.inventory.observations.len(), 2);
         assert_eq!(whole.inventory.shards, ShardSet::ALL);
         assert_eq!(whole.reflects_sequence, 9);
-        assert!(
-            chunks
-                .add(chunk(true))
-                .expect("understood")
-                .is_some_and(|next| next.inventory.observations.len() == 1)
-        );
+        assert!(add(2, 0, true).is_some_and(|next| next.inventory.observations.len() == 1));
+        // The first chunk of the third went to another stream; the fourth begins before the third has ended.
+        assert!(add(3, 1, true).is_none());
+        assert!(add(4, 0, false).is_none() && add(5, 0, false).is_none() && add(4, 1, true).is_none());
+        assert!(add(5, 1, true).is_some_and(|next| next.inventory.observations.len() == 2));
     }
 }

@@ -187,7 +187,7 @@ impl Executors {
                 pod_uid: pod.to_string(),
                 grace: None,
                 reason: "nothing is known of this pod".to_owned(),
-                grant: 0,
+                ..wire::Stop::default()
             };
             session.tell(|outbox| outbox.stop(attempt, stop));
         }
@@ -205,9 +205,12 @@ impl Executors {
                 grace,
                 cause,
             } => {
+                let (namespace, pod_name) = place(runs, *attempt);
                 let stop = wire::Stop {
                     attempt: Some(key(*attempt)),
                     pod_uid: uid(*pod),
+                    namespace,
+                    pod_name,
                     grace: Some(duration_to_proto(*grace)),
                     reason: stopped(*cause).to_owned(),
                     grant: u64::from(*grant),
@@ -220,8 +223,11 @@ impl Executors {
                 grant,
                 pod,
             } => {
+                let (namespace, pod_name) = place(runs, *attempt);
                 let probe = wire::Probe {
                     attempt: Some(key(*attempt)),
+                    namespace,
+                    pod_name,
                     grant: u64::from(*grant),
                     pod_uid: uid(*pod),
                 };
@@ -257,6 +263,15 @@ impl Executors {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Namespace and name of an attempt's pod; both empty when its run is not known any more.
+fn place(runs: &ReadModel, attempt: AttemptId) -> (String, String) {
+    let Some(entry) = runs.get(attempt.run) else {
+        return <(String, String)>::default();
+    };
+    let meta = entry.meta();
+    (meta.header.namespace.0.clone(), meta.pod_name(attempt))
 }
 
 fn uid(pod: Option<PodUid>) -> String {

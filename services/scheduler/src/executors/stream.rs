@@ -325,7 +325,12 @@ impl Reader {
                 }
             }
             Message::Inventory(chunk) => {
-                if let Some(mut whole) = self.inventory.add(chunk)? {
+                let last = chunk.last;
+                let whole = self.inventory.add(chunk)?;
+                if whole.is_none() && last {
+                    self.session.tell(|outbox| outbox.request_inventory());
+                }
+                if let Some(mut whole) = whole {
                     let reflects = whole.reflects_sequence;
                     whole.inventory.reflects = self.session.tell(|outbox| outbox.order_at(reflects));
                     report.containers = whole.containers;

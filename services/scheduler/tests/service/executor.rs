@@ -250,8 +250,9 @@ impl Executor {
                     resource_version: "1".to_owned(),
                     reflects_sequence: seen.last,
                     observations: seen.pods.values().cloned().collect(),
-                    in_flight: Vec::new(),
                     last: true,
+                    inventory: seen.inventories as u64,
+                    ..wire::Inventory::default()
                 }));
             }
         }

@@ -109,3 +109,13 @@ fn i5_an_end_that_a_node_proves_says_what_was_seen() {
     let end = rebooted[0].end.as_ref().expect("an end");
     assert!(!end.evidence.is_empty(), "{end:?}");
 }
+
+#[test]
+fn i4_a_pod_that_was_let_go_may_be_let_go_again() {
+    let mut fleet = fleet();
+    saw(&mut fleet, &live(10, main_ended(0, "Completed")), 0).expect("a report");
+    fleet.releasing(attempt());
+    assert!(fleet.is_asked_to_go(attempt()), "one release at a time");
+    fleet.released(attempt());
+    assert!(fleet.is_releasing(attempt()) && !fleet.is_asked_to_go(attempt()));
+}
