@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use windlass_ids::InstallationId;
 use windlass_manifest::{Settings, WorkspaceDefault};
 use windlass_telemetry::TelemetryArgs;
 
@@ -90,6 +91,10 @@ pub struct Config {
     /// How long without a scheduler before deleted pods are let go, although nobody stored their end.
     #[arg(long, env = "WINDLASS_STRIP_AFTER", default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub strip_after: Duration,
+    /// Installation that this executor serves, as the label `windlass.dev/installation` of its pods says: it serves no other. With it,
+    /// deleted pods are let go also when a scheduler was never heard since the start; without it they then wait for one.
+    #[arg(long, env = "WINDLASS_INSTALLATION", value_name = "UUID")]
+    pub installation: Option<InstallationId>,
     /// How long a pod may be starting without a reason before its events are read.
     #[arg(long, env = "WINDLASS_STUCK_AFTER", default_value = "20s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub stuck_after: Duration,

@@ -5,13 +5,14 @@ use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use windlass_executor::{Config, kubernetes, server};
-use windlass_service::stop_signal;
+use windlass_service::{raise_open_files, stop_signal};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     windlass_telemetry::init("executor", &config.telemetry)?;
     config.check()?;
+    raise_open_files();
     let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
     let listener = match config.listen {
         Some(address) => {

@@ -100,6 +100,7 @@ fn agent_settings(config: &Config) -> Result<AgentSettings, crate::ConfigError> 
         own_namespace: config.own_namespace(),
         inventory_interval: config.inventory_interval,
         strip_after: config.strip_after,
+        installation: config.installation,
         drain: config.drain,
         stuck_after: config.stuck_after,
     })
@@ -118,6 +119,7 @@ fn introduction(config: &Config, incarnation: String, cluster_uid: String) -> In
         cluster_alias: config.cluster.clone(),
         credit: config.credit,
         local_cluster: config.local_cluster,
+        installation: config.installation,
     }
 }
 

@@ -25,7 +25,7 @@ use windlass_api::feed::v1::feed_response::Message as ToFeeder;
 use windlass_api::feed::v1::feed_service_server::{FeedService, FeedServiceServer};
 use windlass_api::feed::v1::{self as feed, FeedEndReason, FeedLine, FeedOpen};
 use windlass_api::run::v1::FailureClass;
-use windlass_local_cluster::{Completion, SHIM_ARGUMENT, shim_main};
+use windlass_local_cluster::{Action, Completion, RefusalReason, Rule, SHIM_ARGUMENT, shim_main};
 
 /// Of a pod that never was.
 const OTHER_UID: &str = "99999999-9999-4999-8999-999999999999";
@@ -38,6 +38,9 @@ const TESTS: &[Test] = &[
     }),
     ("i7_a_reader_goes_on_where_the_relay_was", || {
         Box::pin(i7_a_reader_goes_on_where_the_relay_was())
+    }),
+    ("i7_a_kubelet_that_does_not_know_its_pod_yet_ends_no_log", || {
+        Box::pin(i7_a_kubelet_that_does_not_know_its_pod_yet_ends_no_log())
     }),
     ("i11_a_reader_sends_no_more_than_its_window", || {
         Box::pin(i11_a_reader_sends_no_more_than_its_window())
@@ -295,10 +298,30 @@ async fn i7_a_log_arrives_once_and_in_order() {
     session.ended(0).await;
     // One stream, one more reading when it ended before the news of the container's end came, and some if those are late.
     assert!(
-        world.requests.count("GET pods/log") <= 5 && world.requests.count("GET pods") <= 1,
+        world.requests.count("GET pods/log") <= 5 && world.requests.count("GET pods") <= 2,
         "no polling: {:?}",
         world.requests
     );
+}
+
+async fn i7_a_kubelet_that_does_not_know_its_pod_yet_ends_no_log() {
+    let mut world = world().await;
+    let mut session = world.session().await;
+    let mut feeder = Feeder::dial(&mut session).await;
+    world.cluster.faults().add(Rule {
+        verb: Some("log".to_owned()),
+        count: Some(3),
+        ..Rule::new(Action::Refuse {
+            code: 404,
+            reason: RefusalReason::NotFound,
+            message: "pod \"churn\" does not exist".to_owned(),
+        })
+    });
+    scripts(&mut session, &["echo first; echo second"]).await;
+    let pod = session.observe(0, |one| one.containers == ["main"]).await;
+    feeder.open(1, &pod, 1 << 20, None).await;
+    let lines = feeder.read_all(1, FeedEndReason::Complete).await;
+    assert_eq!(texts(&lines), ["first", "second"]);
 }
 
 async fn i7_a_reader_goes_on_where_the_relay_was() {

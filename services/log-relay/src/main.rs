@@ -5,13 +5,14 @@ use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use windlass_log_relay::{Config, server};
-use windlass_service::stop_signal;
+use windlass_service::{raise_open_files, stop_signal};
 use windlass_telemetry as telemetry;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     telemetry::init("log-relay", &config.telemetry)?;
+    raise_open_files();
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("failed to bind {}", config.listen))?;

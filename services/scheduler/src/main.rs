@@ -5,12 +5,13 @@ use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use windlass_scheduler::{Config, server};
-use windlass_service::stop_signal;
+use windlass_service::{raise_open_files, stop_signal};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     windlass_telemetry::init("scheduler", &config.telemetry)?;
+    raise_open_files();
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;

@@ -73,6 +73,7 @@ impl Stack {
     /// # Errors
     /// One clear line: a port in use, a folder that is held, a database of a newer version.
     pub(crate) async fn start(folder: DataFolder, ports: &Ports, on_stop: OnStop) -> Result<Self> {
+        windlass_service::raise_open_files();
         let token = folder.token()?;
         // Ports first: nothing has to be undone when one is in use.
         let scheduler = bind(ports.scheduler, "scheduler", "--listen").await?;

@@ -32,6 +32,7 @@ impl Agent {
             self.launcher.retain(|_| false);
             self.drop_parked(|_| true);
             self.drop_inventory();
+            self.outbox.forget_session();
             self.want_inventory();
         }
         self.launcher.open();

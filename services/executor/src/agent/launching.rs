@@ -111,6 +111,15 @@ impl Agent {
         }
     }
 
+    /// Somebody deletes a pod: perhaps the garbage collector, because its owner is gone. The next create makes sure that there is one.
+    pub(super) fn doubt_owner(&mut self, run: RunId) {
+        if let Some(entry) = self.runs.get_mut(&run)
+            && matches!(entry.owner, Owner::Made(_))
+        {
+            entry.owner = Owner::Missing;
+        }
+    }
+
     fn make_owner(&self, run: Arc<Run>) {
         let (api, events) = (self.api.clone(), self.events.clone());
         self.spawn(async move {

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use windlass_api::dispatch::v1 as dispatch;
-use windlass_ids::AttemptId;
+use windlass_ids::{AttemptId, Timestamp};
 use windlass_manifest::{Label, pod_name};
 use windlass_service::{Backoff, BackoffSettings};
 
@@ -28,6 +28,8 @@ const BACKOFF: BackoffSettings = BackoffSettings {
     max: Duration::from_secs(30),
 };
 const SWEEP_RETRY: Duration = Duration::from_secs(5);
+/// Time between two looks for released pods that nobody has deleted.
+const LEFTOVERS: Duration = Duration::from_secs(3600);
 
 /// Repeats a call until it succeeds, as slowly as it must. What is wanted is a state, so that repeating is harmless.
 ///
@@ -122,11 +124,11 @@ impl Agent {
 
     /// Reads an attempt's pod, by its name where that is known.
     fn look_for(&mut self, attempt: AttemptId, search: Search) {
+        let Some(installation) = self.installation else { return };
         let place = search.place.clone();
         if !self.searches.begin(attempt, search) {
             return;
         }
-        let Some(installation) = self.installation else { return };
         // An attempt of which nothing is known: its labels find its pod.
         let selector = format!(
             "{}={installation},{}={},{}={},{}={}",
@@ -310,6 +312,20 @@ impl Agent {
         }
     }
 
+    /// Once after a start, and then rarely, asks for released pods: who let them go may have died before their sweep (I6).
+    pub(super) fn look_for_leftovers(&mut self, now: Instant) {
+        let Some(installation) = self.installation else { return };
+        if self.next_leftovers.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next_leftovers = Some(now + LEFTOVERS);
+        let (api, events, calls) = (self.api.clone(), self.events.clone(), self.calls.clone());
+        self.spawn(async move {
+            let found = until_done("leftovers", &calls, || api.released_pods(installation)).await;
+            drop(events.send(Event::Leftovers(found)).await);
+        });
+    }
+
     pub(super) fn swept(&mut self, sweep: Sweep, succeeded: bool) {
         let now = Instant::now();
         if !succeeded {
@@ -323,8 +339,12 @@ impl Agent {
         if self.connected || now < self.disconnected_since + self.settings.strip_after {
             return;
         }
+        self.watch_without_session();
         let Some(fleet) = &mut self.fleet else { return };
-        for key in fleet.terminating() {
+        // Another executor may hear a scheduler: what it can let go is gone by then.
+        let bound = i64::try_from(self.settings.strip_after.as_millis()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(bound));
+        for key in fleet.terminating_since(before) {
             if fleet.is_releasing(key.attempt) {
                 continue;
             }

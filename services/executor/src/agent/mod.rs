@@ -16,12 +16,12 @@ mod stuck;
 mod sweeps;
 mod watching;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,8 +55,8 @@ const TICK: Duration = Duration::from_secs(5);
 /// What the agent is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A session began.
-    Up(Welcome),
+    /// A session began. It says nothing before this is answered: what it would say of an earlier one is dropped.
+    Up(Welcome, oneshot::Sender<()>),
     /// It ended.
     Down,
     /// The scheduler says something.
@@ -126,6 +126,8 @@ pub(crate) enum Event {
         /// Whether it succeeded.
         succeeded: bool,
     },
+    /// Released pods that nobody has deleted, by namespace.
+    Leftovers(BTreeMap<String, usize>),
     /// A finalizer was removed without a scheduler.
     Stripped(PodKey),
     /// The newest warning about a stuck pod.
@@ -167,6 +169,8 @@ pub(crate) struct AgentSettings {
     pub(crate) inventory_interval: Duration,
     /// How long without a scheduler before finalizers of deleted pods are removed.
     pub(crate) strip_after: Duration,
+    /// The only installation that this executor serves, if there is one.
+    pub(crate) installation: Option<InstallationId>,
     /// How long a drain may take.
     pub(crate) drain: Duration,
     /// How long a pod may be starting without a reason before its events are read.
@@ -200,6 +204,8 @@ pub(crate) struct Agent {
     late: late::LateCreates,
     sweeps: Sweeps,
     sweep_retry: Option<Instant>,
+    /// When released pods that nobody has deleted are looked for again.
+    next_leftovers: Option<Instant>,
     /// Stops that were sent, with their grace.
     stopping: HashMap<AttemptId, Option<i64>>,
     searches: searching::Searches,
@@ -255,6 +261,7 @@ impl Agent {
             late: late::LateCreates::default(),
             sweeps: Sweeps::default(),
             sweep_retry: None,
+            next_leftovers: None,
             stopping: HashMap::new(),
             searches: searching::Searches::default(),
             followed: HashMap::new(),
@@ -298,7 +305,11 @@ impl Agent {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Up(welcome) => self.up(&welcome),
+            Event::Up(welcome, taken) => {
+                self.up(&welcome);
+                // Nobody there: the session has ended.
+                taken.send(()).ok();
+            }
             Event::Down => self.down(),
             Event::Command { sequence, message } => {
                 self.command(*message);
@@ -317,6 +328,7 @@ impl Agent {
             Event::Searched { attempt, found } => self.searched(attempt, found),
             Event::Released { attempt, namespace } => self.released(attempt, &namespace),
             Event::Swept { sweep, succeeded } => self.swept(sweep, succeeded),
+            Event::Leftovers(found) => self.sweeps.found(found, Instant::now()),
             Event::Stripped(key) => self.stripped(&key),
             Event::Warned { key, warning } => self.warned(&key, warning),
             Event::Follow(request) => self.follow(request),

@@ -58,6 +58,15 @@ impl Sweeps {
         entry.since.get_or_insert(now);
     }
 
+    /// Released pods that nobody has deleted: they are swept at once.
+    pub(crate) fn found(&mut self, found: BTreeMap<String, usize>, now: Instant) {
+        for (namespace, pods) in found {
+            let entry = self.namespaces.entry(namespace).or_default();
+            entry.released = entry.released.max(pods);
+            entry.since = Some(now.checked_sub(MAX_AGE).unwrap_or(now));
+        }
+    }
+
     /// A run's last pod was released: its owner object goes, too.
     pub(crate) fn finished(&mut self, run: RunId, namespace: &str) {
         let entry = self.namespaces.entry(namespace.to_owned()).or_default();

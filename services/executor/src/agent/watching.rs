@@ -12,6 +12,7 @@ use windlass_manifest::Label;
 
 use super::letting_go::until_done;
 use super::{Agent, Event, Shards};
+use crate::attempts::Fleet;
 use crate::attempts::fleet::{Change, PodKey};
 use crate::attempts::wire::{SlimPod, Text};
 use crate::connect::convert;
@@ -107,6 +108,21 @@ impl Agent {
         self.stop_watching_nodes();
         self.watching.list = None;
         self.watching.inventory = None;
+    }
+
+    /// Without any session there are no leases: what has to be let go is looked for in all shards.
+    pub(super) fn watch_without_session(&mut self) {
+        let Some(installation) = self.settings.installation else {
+            return;
+        };
+        if self.installation.is_some() {
+            return;
+        }
+        tracing::warn!(%installation, "no scheduler was ever heard; deleted pods of the installation are let go");
+        self.installation = Some(installation);
+        self.fleet = Some(Fleet::new(installation, self.settings.policy));
+        self.shards = Shards::from_bytes(&[u8::MAX; 32]);
+        self.watch_pods();
     }
 
     fn target(&self) -> Option<Target> {
@@ -243,14 +259,21 @@ impl Agent {
         let sight = if inspect {
             fleet.inspect(&pod, now)
         } else {
-            if let Change::Report(sight) = fleet.saw(&pod, now) {
-                self.outbox.observe(*sight);
+            match fleet.saw(&pod, now) {
+                Change::Report(sight) => Some(*sight),
+                Change::None => None,
             }
-            None
         };
-        let uid = pod.metadata.uid.as_str();
-        self.tell_followers(uid, &pod);
-        sight
+        self.tell_followers(pod.metadata.uid.as_str(), &pod);
+        let sight = sight?;
+        if sight.terminating && !self.stopping.contains_key(&sight.attempt) {
+            self.doubt_owner(sight.attempt.run);
+        }
+        if inspect {
+            return Some(sight);
+        }
+        self.outbox.observe(sight);
+        None
     }
 
     fn send_inventory(&mut self, observations: Vec<dispatch::Observation>, complete: Option<&str>) {
@@ -293,6 +316,7 @@ impl Agent {
         if self.watching.list == Some(source) {
             self.watching.list = None;
         }
+        self.look_for_leftovers(Instant::now());
         let shards = self.shards;
         let Some(fleet) = &mut self.fleet else { return };
         fleet.forget_released(generation);

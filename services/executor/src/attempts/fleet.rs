@@ -50,7 +50,8 @@ struct Live {
     containers: Arc<[String]>,
     generation: u32,
     disturbed: bool,
-    terminating: bool,
+    /// When the grace after its deletion ends.
+    deletion: Option<Timestamp>,
     main_ended: bool,
     letting_go: LettingGo,
 }
@@ -308,7 +309,7 @@ impl Fleet {
             containers: Arc::default(),
             generation: self.generation,
             disturbed: false,
-            terminating: false,
+            deletion: None,
             main_ended: false,
             letting_go: LettingGo::No,
         }
@@ -595,9 +596,10 @@ impl Fleet {
         self.waits.retain(|attempt, _| keep(*attempt));
     }
 
-    /// Pods that are being deleted and wait for our finalizer.
-    pub fn terminating(&self) -> Vec<PodKey> {
-        let terminating = self.live.iter().filter(|(_, live)| live.terminating);
+    /// Pods whose grace after a deletion ended before this time, so that they wait for nothing but our finalizer.
+    pub fn terminating_since(&self, before: Timestamp) -> Vec<PodKey> {
+        let old = |live: &Live| live.deletion.is_some_and(|end| end <= before);
+        let terminating = self.live.iter().filter(|(_, live)| old(live));
         terminating.map(|(attempt, live)| live.key(*attempt)).collect()
     }
 
@@ -636,7 +638,8 @@ impl Live {
         self.node = node;
         self.start_time = assessment.start_time.or(self.start_time);
         self.disturbed |= assessment.disturbed && !assessment.main_ended;
-        self.terminating = pod.metadata.deletion_timestamp.is_some();
+        let deletion = pod.metadata.deletion_timestamp.as_ref();
+        self.deletion = deletion.map(|end| end.time().unwrap_or(Timestamp::from_millis(0)));
         self.main_ended |= assessment.main_ended;
         self.phase = assessment.phase;
         self.own_phase = assessment.own_phase;
@@ -668,7 +671,7 @@ impl Live {
             reason,
             message,
             end: self.end.as_deref().cloned(),
-            terminating: self.terminating,
+            terminating: self.deletion.is_some(),
             containers: self.containers.to_vec(),
         }
     }

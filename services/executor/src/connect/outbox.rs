@@ -85,20 +85,25 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// A stream began: what the scheduler has not committed is sent again. Inventories and sights of an earlier session are not: they
-    /// speak of commands that this one has never said.
+    /// A stream began: what the scheduler has not committed is sent again.
     pub(crate) fn begin_stream(&self, committed: u64, resumed: bool) {
         self.acknowledged(committed);
         let mut state = self.lock();
         state.resent = 0;
         if !resumed {
             state.taken = 0;
-            state.messages.retain(outlives_session);
-            state.sent.retain(|(_, message)| outlives_session(message));
         }
         state.told = 0;
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// A session began anew: inventories and sights of earlier ones are not told to it, since they speak of commands that it never said.
+    pub(crate) fn forget_session(&self) {
+        let mut state = self.lock();
+        state.messages.retain(outlives_session);
+        state.sent.retain(|(_, message)| outlives_session(message));
+        state.resent = 0;
     }
 
     /// Whether everything was acknowledged.
@@ -276,6 +281,7 @@ mod tests {
             "it is the same session"
         );
         outbox.begin_stream(0, false);
+        outbox.forget_session();
         let again = outbox.next(IDLE).await;
         assert_eq!(
             (again.sequence, observed(&again)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,8 @@ pub(crate) struct Introduction {
     pub(crate) credit: u32,
     /// Whether the cluster is the embedded local one.
     pub(crate) local_cluster: bool,
+    /// The only installation that it serves, if there is one.
+    pub(crate) installation: Option<InstallationId>,
 }
 
 /// What the scheduler said when the stream began.
@@ -194,14 +196,19 @@ impl Session {
         }
         let installation = welcome.installation.parse();
         let installation = installation.map_err(|_| SessionError::Protocol("its installation is no UUID"))?;
+        if self.introduction.installation.is_some_and(|only| only != installation) {
+            return Err(SessionError::Protocol("its installation is not that of --installation"));
+        }
         let resumed = welcome.resumed && welcome.epoch == self.epoch;
         self.epoch = welcome.epoch;
         let length = welcome.lease.and_then(duration).unwrap_or(LEASE);
         self.lease.granted(length, Instant::now());
         self.outbox.begin_stream(welcome.received_sequence, resumed);
         tracing::info!(epoch = welcome.epoch, resumed, %installation, "session with the scheduler began");
-        let up = Event::Up(Welcome { installation, resumed });
-        self.agent.send(up).await.map_err(|_| SessionError::Stopping)?;
+        let (taken, up) = oneshot::channel();
+        let began = Event::Up(Welcome { installation, resumed }, taken);
+        self.agent.send(began).await.map_err(|_| SessionError::Stopping)?;
+        up.await.map_err(|_| SessionError::Stopping)?;
         Ok(welcome)
     }
 

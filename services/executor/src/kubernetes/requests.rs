@@ -1,5 +1,6 @@
 //! The calls that the executor makes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,6 +136,40 @@ impl Api {
             .items
             .first()
             .map(|pod| Bytes::copy_from_slice(pod.get().as_bytes())))
+    }
+
+    /// How many released pods of this installation there are, by namespace; of many, those of the first page.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn released_pods(&self, installation: InstallationId) -> Result<BTreeMap<String, usize>, ApiError> {
+        #[derive(Deserialize)]
+        struct Items {
+            #[serde(default)]
+            items: Vec<Item>,
+        }
+        #[derive(Deserialize)]
+        struct Item {
+            metadata: Meta,
+        }
+        #[derive(Deserialize)]
+        struct Meta {
+            namespace: String,
+        }
+        let path = Query::new("/api/v1/pods".to_owned())
+            .with(
+                "labelSelector",
+                &format!("{}={installation},{}", Label::INSTALLATION, Label::RELEASED),
+            )
+            .with("limit", &PAGE.to_string())
+            .build();
+        let answer = self.call(Call::new("list", Method::GET, path)).await?;
+        let found: Items = serde_json::from_slice(&answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
+        let mut counts = BTreeMap::new();
+        for item in found.items {
+            *counts.entry(item.metadata.namespace).or_default() += 1;
+        }
+        Ok(counts)
     }
 
     /// Deletes the released pods of this installation in a namespace, page by page.

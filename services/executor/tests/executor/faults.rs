@@ -310,6 +310,90 @@ async fn i4_without_a_scheduler_a_deleted_pod_is_let_go_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_an_executor_that_never_heard_a_scheduler_lets_go_of_deleted_pods_of_its_installation() {
+    let mut world = World::with(
+        Completion::Instant { exit_code: 0 },
+        |config| config.strip_after = Duration::from_secs(1),
+        |_| {},
+    )
+    .await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    let ended = session.ended(0).await;
+    world.kill_executor().await;
+    drop(session);
+    world
+        .pods()
+        .delete(&ended.pod_name, &DeleteParams::default())
+        .await
+        .expect("a deletion");
+    world.config.installation = Some(crate::common::INSTALLATION.parse().expect("an installation"));
+    world.start_executor().await;
+    world
+        .until(
+            "the end of the pod",
+            async |world| world.pod_list().await.len(),
+            |left| *left == 0,
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_released_pods_are_swept_although_who_released_them_died() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    let ended = session.ended(0).await;
+    session.release(&[ended]).await;
+    let released = async |world: &World| {
+        let pods = world.pod_list().await;
+        pods.iter().all(|pod| {
+            pod.metadata
+                .labels
+                .as_ref()
+                .is_some_and(|labels| labels.contains_key("windlass.dev/released"))
+        })
+    };
+    world.until("the release", released, |released| *released).await;
+    world.kill_executor().await;
+    drop(session);
+    assert_eq!(world.pod_list().await.len(), 1, "they are swept rarely");
+    world.start_executor().await;
+    let _session = world.session().await;
+    world
+        .until(
+            "the end of the pod",
+            async |world| world.pod_list().await.len(),
+            |left| *left == 0,
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_an_owner_that_somebody_deleted_is_made_again() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    session.ended(0).await;
+    let first = world.config_maps().await.remove(0).metadata;
+    let owners: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(world.kube.clone(), NAMESPACE);
+    let name = first.name.expect("a name");
+    owners
+        .delete(&name, &DeleteParams::background())
+        .await
+        .expect("a deletion");
+    // Garbage collection takes the pod, as far as our finalizer lets it.
+    session.observe(0, |one| one.terminating).await;
+    session.launch([1]).await;
+    let second = session.ended(1).await;
+    let owner = world.config_maps().await.remove(0).metadata.uid;
+    assert_ne!(owner, first.uid);
+    let pod = world.pods().get(&second.pod_name).await.expect("a pod");
+    let owned_by = pod.metadata.owner_references.unwrap_or_default().remove(0).uid;
+    assert_eq!(Some(owned_by), owner);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_a_pod_whose_finalizer_somebody_removed_is_absent() {
     let mut world = World::start().await;
     let mut session = world.session().await;

@@ -41,7 +41,7 @@ async fn p4_a_step_costs_two_writes() {
     let reads: usize = world.requests.reads().values().sum();
     assert!(
         reads <= 4,
-        "cluster uid, one list of pods, one of nodes: {:?}",
+        "cluster uid, a list of pods, one of released ones, one of nodes: {:?}",
         world.requests.reads()
     );
 }
