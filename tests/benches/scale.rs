@@ -57,7 +57,7 @@ async fn run(steps: usize) -> (Duration, Duration) {
     .await;
     let before: Vec<_> = Part::SERVICES.map(|part| deployment.usage(part)).to_vec();
     let begun = Instant::now();
-    let run = submit(&deployment, &random_dag(steps, 7, None), "large").await;
+    let run = submit(&deployment, &random_dag(steps, 7), "large").await;
     let ended = watch_to_end(&deployment, &run.name).await;
     let elapsed = begun.elapsed();
     assert_eq!(ended.state(), RunState::Succeeded, "{ended:?}");

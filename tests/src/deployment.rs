@@ -33,6 +33,8 @@ pub enum Part {
     Executor,
     /// The log relay.
     Relay,
+    /// Another executor of the same cluster.
+    SecondExecutor,
 }
 
 impl Part {
@@ -45,6 +47,7 @@ impl Part {
             Self::Scheduler => "scheduler",
             Self::Executor => "executor",
             Self::Relay => "relay",
+            Self::SecondExecutor => "second-executor",
         }
     }
 }
@@ -52,6 +55,8 @@ impl Part {
 /// What differs between deployments.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Two executors share the cluster.
+    pub two_executors: bool,
     /// Pods end at once, without processes.
     pub instant_pods: bool,
     /// Program that is started as the scheduler; `windlass-scheduler` when absent.
@@ -76,7 +81,14 @@ impl Deployment {
     pub async fn start(options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("token"), TOKEN).expect("a token file");
-        let ports = [Part::Cluster, Part::Scheduler, Part::Executor, Part::Relay].map(|part| (part, free_port()));
+        let parts = [
+            Part::Cluster,
+            Part::Scheduler,
+            Part::Executor,
+            Part::Relay,
+            Part::SecondExecutor,
+        ];
+        let ports = parts.map(|part| (part, free_port()));
         let mut deployment = Self {
             folder,
             options,
@@ -87,6 +99,9 @@ impl Deployment {
         deployment.cluster_ready().await;
         for part in Part::SERVICES {
             deployment.start_part(part);
+        }
+        if deployment.options.two_executors {
+            deployment.start_part(Part::SecondExecutor);
         }
         deployment.ready().await;
         deployment
@@ -163,7 +178,7 @@ impl Deployment {
                 command.envs(&self.options.scheduler_env);
                 command
             }
-            Part::Executor => {
+            Part::Executor | Part::SecondExecutor => {
                 let mut command = Command::new(binary("windlass-executor"));
                 command
                     .args(["--listen", &listen, "--scheduler", &scheduler])
@@ -317,7 +332,13 @@ impl Deployment {
 impl Drop for Deployment {
     fn drop(&mut self) {
         // The cluster goes last, in order, so that it can end its containers.
-        for part in Part::SERVICES {
+        let others: Vec<_> = self
+            .processes
+            .keys()
+            .copied()
+            .filter(|part| *part != Part::Cluster)
+            .collect();
+        for part in others {
             self.kill(part);
         }
         if let Some(mut child) = self.processes.remove(&Part::Cluster) {

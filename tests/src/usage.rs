@@ -83,8 +83,9 @@ impl Deployment {
     /// When its kubeconfig cannot be read.
     pub async fn kube(&self) -> kube::Client {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig()).expect("a kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default());
-        kube::Client::try_from(config.await.expect("a configuration")).expect("a client")
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        kube::Client::try_from(config.expect("a configuration")).expect("a client")
     }
 
     /// What the services have asked of the API server, as its metrics say.

@@ -17,7 +17,7 @@ async fn a_random_dag_of_10_000_steps_runs_to_its_end() {
         ..Options::default()
     })
     .await;
-    let run = submit(&deployment, &random_dag(10_000, 7, None), "large").await;
+    let run = submit(&deployment, &random_dag(10_000, 7), "large").await;
     let ended = watch_to_end(&deployment, &run.name).await;
     assert_eq!(ended.state(), RunState::Succeeded, "{ended:?}");
     assert_eq!(
