@@ -189,6 +189,7 @@ fn step_policy(policy: &Policy) -> StepPolicy {
         infrastructure: budget(&policy.infrastructure_retries),
         timeout: policy.timeout.map(duration),
         deadlines: Deadlines {
+            admitted: duration(policy.admitted_deadline),
             created: duration(policy.created_deadline),
             scheduled: duration(policy.scheduled_deadline),
             pulling: duration(policy.pulling_deadline),

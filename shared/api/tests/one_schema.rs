@@ -53,7 +53,7 @@ fn template() -> Value {
         "workingDir": "/tmp", "runIf": "ALWAYS", "timeout": "45m",
         "retries": {"user": budget, "infrastructure": budget},
         "lostContact": {"deadline": "10m", "then": "WAIT"},
-        "deadlines": {"created": "1m", "scheduled": "2m", "pulling": "3m", "initialising": "4m", "terminating": "5m"},
+        "deadlines": {"admitted": "12h", "created": "1m", "scheduled": "2m", "pulling": "3m", "initialising": "4m", "terminating": "5m"},
         "terminationGrace": "30s", "cluster": "eu", "logs": {"follow": "ON_DEMAND"},
         "acceptExitZeroWhenTerminated": true,
         "pod": {

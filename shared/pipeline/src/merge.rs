@@ -33,7 +33,7 @@ merge_fields! {
     Retries { nest: user infrastructure; }
     RetryBudget { replace: attempts delay backoff max_delay; list: exit_codes; }
     LostContact { replace: deadline then; }
-    Deadlines { replace: created scheduled pulling initialising terminating; }
+    Deadlines { replace: admitted created scheduled pulling initialising terminating; }
     Logs { replace: follow; }
     Resources { map: requests limits; }
 }

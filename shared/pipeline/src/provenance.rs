@@ -167,6 +167,7 @@ steps:
         insta::assert_snapshot!(lines.join("\n"), @r#"
         acceptExitZeroWhenTerminated BUILT_IN
         command STEP
+        deadlines.admitted BUILT_IN
         deadlines.created BUILT_IN
         deadlines.initialising BUILT_IN
         deadlines.pulling BUILT_IN

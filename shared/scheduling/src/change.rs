@@ -57,11 +57,11 @@ pub enum ChangeKind {
         /// Why.
         cause: StopCause,
     },
-    /// A step whose last attempt has already failed, and that waited for another one, failed for good: `FAILED`.
+    /// A step that waited for its first or another attempt failed for good: `FAILED`.
     StepFailed {
         /// The step.
         step: StepIndex,
-        /// Its last attempt.
+        /// Its last attempt; 0 when there was none.
         number: u32,
         /// Why.
         reason: StepFailure,

@@ -191,10 +191,16 @@ impl Scheduler {
         }
         let timeout = run_deadline(run).filter(|_| run.cancel.is_none());
         let pacing = paced_until(run).filter(|_| run.count(StepState::Ready) > 0);
-        let Some(at) = timeout.into_iter().chain(pacing.filter(|at| *at > self.now)).min() else {
-            return;
-        };
-        if at >= run.queues.filed {
+        let admission = self.unserved(run).map(|(_, due)| due).min();
+        let pacing = pacing.filter(|at| *at > self.now);
+        if let Some(at) = timeout.into_iter().chain(pacing).chain(admission).min() {
+            self.file_run_at(slot, at);
+        }
+    }
+
+    /// Files the timer of a run, when that is nearer than what is filed.
+    pub(crate) fn file_run_at(&mut self, slot: u32, at: Timestamp) {
+        if self.run_at(slot).is_none_or(|run| at >= run.queues.filed) {
             return;
         }
         self.timers.file(at, Owner::Run(slot));
@@ -231,6 +237,7 @@ impl Scheduler {
             };
             self.stop_run(turn, slot, request);
         }
+        self.fail_unserved(turn, slot);
         self.requeue(slot);
         self.file_run(slot);
     }

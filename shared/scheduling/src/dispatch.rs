@@ -52,6 +52,8 @@ impl Scheduler {
             });
             run.queues.by_policy.push(u32::try_from(index).unwrap_or(u32::MAX));
         }
+        // A lane may be new.
+        self.executors.dealt = true;
         self.namespaces[run.queues.namespace as usize].live += run.live();
         self.by_id.insert(run.id(), slot);
         self.runs[slot as usize] = Some(run);
@@ -71,6 +73,7 @@ impl Scheduler {
             let priority = run.spec.parameters().priority;
             self.lanes.all[lane.lane as usize].push(priority, (slot, index));
         }
+        self.await_admission(slot, step);
     }
 
     /// Puts a run back into the rings after a limit of its own has changed.

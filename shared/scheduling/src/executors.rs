@@ -120,6 +120,8 @@ impl Cluster {
 pub(crate) struct Executors {
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) sessions: BTreeMap<Incarnation, Session>,
+    /// Whether shards were dealt since lanes last looked at who serves them.
+    pub(crate) dealt: bool,
     /// Before this, executors of the time before a restart may still create pods.
     pub(crate) first_fence: Timestamp,
 }
@@ -178,6 +180,15 @@ impl Executors {
             .map(|(index, _)| index)
     }
 
+    /// Whether somebody leases shards of a cluster that steps with this alias may run in.
+    pub(crate) fn serve(&self, alias: Option<&ClusterAlias>) -> bool {
+        let is_served = |cluster| {
+            let mut sessions = self.sessions.values();
+            sessions.any(|session| session.cluster == cluster && !session.shards.is_empty())
+        };
+        self.clusters_for(alias).any(is_served)
+    }
+
     /// Launches that a cluster's executors take now.
     pub(crate) fn room(&self, cluster: u32) -> u64 {
         let sessions = self.sessions.values();
@@ -201,6 +212,7 @@ impl Executors {
     ///
     /// An executor whose stream is broken keeps its shards until its lease ends; one that drains gives all up.
     pub(crate) fn rebalance(&mut self, cluster: u32) -> Vec<(Incarnation, bool)> {
+        self.dealt = true;
         let Some(owners) = self
             .clusters
             .get_mut(cluster as usize)

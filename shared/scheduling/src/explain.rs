@@ -62,6 +62,10 @@ impl Scheduler {
                 explanation.until = Some(*until);
                 explanation.then = Some(Consequence::TakenOver);
             }
+            Blocker::NoExecutor { .. } => {
+                explanation.until = self.admission_deadline(run, step);
+                explanation.then = explanation.until.map(|_| Consequence::NotAdmitted);
+            }
             _ => {}
         }
         explanation.blocker = Some(blocker);

@@ -66,6 +66,11 @@ impl Scheduler {
             );
         }
         if state == StepState::Ready {
+            let admission = self.admission_deadline(run, step);
+            assert!(
+                admission.is_none_or(|due| run.queues.filed <= due),
+                "I10: ready step {step} waits for an executor and nothing wakes it"
+            );
             let queue = run.queues.by_policy[run.spec.policy_index(step)] as usize;
             assert!(
                 run.queues.lanes[queue].ready.contains(&step),

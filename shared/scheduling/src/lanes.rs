@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-use windlass_ids::{ClusterAlias, StepIndex};
+use windlass_ids::{ClusterAlias, StepIndex, Timestamp};
 
 /// A run's part in a lane: slot of the run, index into its queues.
 pub(crate) type Entry = (u32, u32);
@@ -17,7 +17,7 @@ pub(crate) struct RunQueues {
     /// Volatile: index of the namespace.
     pub(crate) namespace: u32,
     /// Volatile: when the run's timer is filed.
-    pub(crate) filed: windlass_ids::Timestamp,
+    pub(crate) filed: Timestamp,
 }
 
 /// Ready steps of one run in one lane. Entries are not removed when a step leaves `READY` in another way than by its launch.
@@ -50,6 +50,8 @@ pub(crate) struct Lane {
     pub(crate) awaiting_credit: Vec<Entry>,
     /// When it was served last, for fairness between lanes.
     pub(crate) served: u64,
+    /// Since when no executor serves the cluster.
+    pub(crate) unserved_since: Option<Timestamp>,
 }
 
 impl Lane {

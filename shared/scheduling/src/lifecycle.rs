@@ -70,8 +70,8 @@ impl Scheduler {
     pub(crate) fn halt(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let Some(run) = self.run_at(slot) else { return };
         let mode = run.spec.parameters().failure_mode;
-        if mode == FailureMode::ContinueOnFailure || run.state != RunState::Running || run.count(StepState::Failed) != 1
-        {
+        let is_active = matches!(run.state, RunState::Queued | RunState::Running);
+        if mode == FailureMode::ContinueOnFailure || !is_active || run.count(StepState::Failed) != 1 {
             return;
         }
         for step in run.spec.graph().indices() {

@@ -67,6 +67,8 @@ impl RetryBudget {
 /// Bounds on waiting states, by cause. Their clocks stand still while no executor sees the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deadlines {
+    /// How long a step may be `READY` while no executor serves its cluster. Begins anew when one comes and goes.
+    pub admitted: Duration,
     /// From the launch until the pod exists.
     pub created: Duration,
     /// Until the pod has a node.
@@ -82,6 +84,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
+            admitted: Duration::from_secs(24 * 3600),
             created: Duration::from_secs(30 * 60),
             scheduled: Duration::from_secs(60 * 60),
             pulling: Duration::from_secs(10 * 60),

@@ -57,6 +57,7 @@ impl Scheduler {
         for namespace in &mut self.namespaces {
             namespace.live = 0;
         }
+        self.update_service();
         for slot in 0..u32::try_from(self.runs.len()).unwrap_or(u32::MAX) {
             self.revive(&mut turn, slot);
         }

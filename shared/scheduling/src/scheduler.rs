@@ -138,6 +138,7 @@ impl Scheduler {
         while let Some(slot) = self.dirty.pop() {
             self.settle(turn, slot);
         }
+        self.update_service();
         self.dispatch(turn);
     }
 

@@ -256,10 +256,12 @@ states! {
 }
 
 states! {
-    /// Why a step failed for good although its attempt could be retried.
+    /// Why a step failed for good without an attempt that did.
     StepFailure {
         /// It is not known that the last attempt's pod is dead, so nothing may replace it.
         NoProofOfDeath = 1, "NO_PROOF_OF_DEATH";
+        /// No executor served its cluster in time.
+        NotAdmitted = 2, "NOT_ADMITTED";
     }
 }
 

@@ -274,6 +274,8 @@ pub enum Consequence {
     ContactLost,
     /// The step fails with `NODE_LOST`.
     StepFails,
+    /// The step fails with `NOT_ADMITTED`.
+    NotAdmitted,
     /// A person has to confirm that the pod is dead.
     WaitsForConfirmation,
     /// The run is stopped and fails.

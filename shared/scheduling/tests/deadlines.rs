@@ -182,3 +182,74 @@ fn i3_clocks_stand_still_while_nobody_sees_the_cluster() {
         }
     );
 }
+
+#[test]
+fn i10_a_ready_step_waits_for_an_executor_of_its_cluster_until_its_deadline() {
+    let day = Duration::from_secs(86_400);
+    let mut lab = Lab::new();
+    lab.submit(parameters(1), vec![StepPolicy::default()], steps(&[&[], &[0], &[]]));
+    lab.seconds(3600);
+    lab.connect(1, 0);
+    lab.handle(Event::ExecutorDraining {
+        incarnation: incarnation(1),
+    });
+    let until = lab.now.saturating_add(day);
+    let explanation = lab.explain(0);
+    assert_eq!(explanation.blocker, Some(Blocker::NoExecutor { alias: None }));
+    assert_eq!(
+        (explanation.until, explanation.then),
+        (Some(until), Some(Consequence::NotAdmitted))
+    );
+    lab.pass(day - Duration::from_millis(1));
+    assert_eq!(lab.states(), "READY WAITING READY");
+    lab.pass(Duration::from_millis(1));
+    assert_eq!(lab.states(), "FAILED SKIPPED FAILED");
+    insta::assert_snapshot!(lab.news(), @r"
+    1 +0 run accepted
+    2 +0 0 ready
+    3 +0 2 ready
+    4 +90000000 0/0 step failed: NOT_ADMITTED
+    5 +90000000 2/0 step failed: NOT_ADMITTED
+    6 +90000000 1 skipped: UPSTREAM_NOT_SUCCEEDED
+    7 +90000000 run ended: FAILED STEP_FAILED
+    ");
+    lab.assert_replays();
+}
+
+#[test]
+fn i3_a_step_does_not_fail_for_want_of_an_executor_while_one_is_only_disconnected() {
+    let mut lab = Lab::new();
+    lab.connect(1, 0);
+    lab.submit_plain(&[&[]]);
+    let busy = Duration::from_secs(3 * 86_400);
+    lab.pass(busy);
+    assert_eq!(lab.state(0), StepState::Ready);
+    lab.disconnect(1);
+    assert!(matches!(lab.blocker(0), Blocker::ExecutorDisconnected { .. }));
+    lab.seconds(86_400);
+    assert_eq!(
+        lab.state(0),
+        StepState::Ready,
+        "the clock began with the end of the lease"
+    );
+    lab.seconds(30);
+    assert_eq!(lab.state(0), StepState::Failed);
+}
+
+#[test]
+fn a_step_that_no_executor_serves_halts_a_run_that_has_not_begun() {
+    let mut lab = Lab::new();
+    let mut far = StepPolicy {
+        cluster: Some("far".into()),
+        ..StepPolicy::default()
+    };
+    far.deadlines.admitted = Duration::from_secs(60);
+    let mut steps = steps(&[&[], &[]]);
+    steps[1].policy = 1;
+    let mut parameters = parameters(1);
+    parameters.failure_mode = FailureMode::StopOnFailure;
+    lab.submit(parameters, vec![StepPolicy::default(), far], steps);
+    lab.seconds(60);
+    assert_eq!(lab.states(), "SKIPPED FAILED");
+    assert_eq!(lab.run().state, RunState::Failed);
+}

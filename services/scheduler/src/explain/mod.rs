@@ -127,6 +127,7 @@ fn then(consequence: Consequence) -> String {
         Consequence::AttemptFails(class) => format!("the attempt is stopped and fails with {class}"),
         Consequence::ContactLost => "the attempt counts as out of contact".to_owned(),
         Consequence::StepFails => "the step fails with NODE_LOST".to_owned(),
+        Consequence::NotAdmitted => "the step fails with NOT_ADMITTED".to_owned(),
         Consequence::WaitsForConfirmation => "it waits for a person to confirm that the pod is dead".to_owned(),
         Consequence::RunFails => "the run is stopped and fails (its timeout)".to_owned(),
         Consequence::TakenOver => "another executor may take over".to_owned(),

@@ -87,10 +87,10 @@ fn i10_no_executor() {
     let of = |alias: Option<&str>| Blocker::NoExecutor {
         alias: alias.map(ClusterAlias::from),
     };
-    insta::assert_snapshot!(text(StepState::Ready, of(Some("prod")), None), @r"
+    insta::assert_snapshot!(text(StepState::Ready, of(Some("prod")), Some((86_400, Consequence::NotAdmitted))), @r"
     train READY NO_EXECUTOR
     no executor of cluster prod is connected
-    without a bound
+    for 86400 s at most, then: the step fails with NOT_ADMITTED
     start an executor for cluster prod, or check the pipeline's `cluster`
     ");
     insta::assert_snapshot!(text(StepState::Ready, of(None), None), @r"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use windlass_ids::{PodUid, StepIndex, Timestamp};
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptPhase, Change, ChangeKind, EndDetail, ExecutorIdentity, FailureClass, PhaseDetail,
-    RunReason, RunState, SkipReason, StepState, StopCause,
+    RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
 };
 
 /// At most this many failed steps are kept for a run's header.
@@ -55,7 +55,7 @@ pub(crate) enum Why {
     Nothing,
     Skipped(SkipReason),
     Stopped(StopCause),
-    NoProofOfDeath,
+    Failed(StepFailure),
 }
 
 /// One attempt.
@@ -228,7 +228,9 @@ impl RunRecord {
             ChangeKind::StepCancelled { step, cause } => {
                 self.leave(*step, StepState::Cancelled, Why::Stopped(*cause), at);
             }
-            ChangeKind::StepFailed { step, .. } => self.leave(*step, StepState::Failed, Why::NoProofOfDeath, at),
+            ChangeKind::StepFailed { step, reason, .. } => {
+                self.leave(*step, StepState::Failed, Why::Failed(*reason), at);
+            }
             ChangeKind::AttemptLaunched { step, number, executor } => self.launch(*step, *number, executor, at),
             ChangeKind::AttemptRegranted {
                 step, grant, executor, ..

@@ -1,7 +1,7 @@
 //! What people read about states: one sentence each, without the state's name.
 
 use windlass_scheduling::{
-    AttemptPhase, EndDetail, FailureClass, RunReason, RunState, SkipReason, StepState, StopCause,
+    AttemptPhase, EndDetail, FailureClass, RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
 };
 
 use super::meta::RunMeta;
@@ -60,16 +60,20 @@ pub(crate) fn run_message(meta: &RunMeta, record: &RunRecord) -> String {
     summary.message()
 }
 
+fn failed_for_good(reason: StepFailure) -> &'static str {
+    match reason {
+        StepFailure::NoProofOfDeath => "its pod may still live, so nothing may replace it",
+        StepFailure::NotAdmitted => "no executor served its cluster in time (deadlines.admitted)",
+    }
+}
+
 /// Reason and message of a step's state.
 pub(crate) fn step_reason(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>) -> (String, String) {
     let pair = |reason: &str, message: String| (reason.to_owned(), message);
     match (step.state, step.why) {
         (_, Why::Skipped(reason)) => pair(reason.as_str(), skipped(reason).to_owned()),
         (StepState::Cancelled, Why::Stopped(cause)) => pair(cause.as_str(), stopped(cause).to_owned()),
-        (StepState::Failed, Why::NoProofOfDeath) => pair(
-            "NO_PROOF_OF_DEATH",
-            "its pod may still live, so nothing may replace it".to_owned(),
-        ),
+        (StepState::Failed, Why::Failed(reason)) => pair(reason.as_str(), failed_for_good(reason).to_owned()),
         (StepState::Waiting, _) => pair("UPSTREAM", waiting(meta, record, step)),
         (StepState::Starting | StepState::LostContact, _) => {
             step.attempt.map_or_else(Default::default, |attempt| starting(&attempt))

@@ -164,6 +164,7 @@ impl Reader {
 
     fn deadlines(&mut self, path: &str, message: pb::Deadlines) -> model::Deadlines {
         model::Deadlines {
+            admitted: self.millis(&join(path, "admitted"), message.admitted),
             created: self.millis(&join(path, "created"), message.created),
             scheduled: self.millis(&join(path, "scheduled"), message.scheduled),
             pulling: self.millis(&join(path, "pulling"), message.pulling),
@@ -325,6 +326,7 @@ macro_rules! template_to {
                 then: lost_contact_action_to(lost.then),
             }),
             deadlines: $template.deadlines.as_ref().map(|deadlines| pb::Deadlines {
+                admitted: deadlines.admitted.map(millis_to),
                 created: deadlines.created.map(millis_to),
                 scheduled: deadlines.scheduled.map(millis_to),
                 pulling: deadlines.pulling.map(millis_to),

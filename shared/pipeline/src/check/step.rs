@@ -72,6 +72,7 @@ fn check_times(part: &StepTemplate, path: &Path<'_>, violations: &mut Violations
     let positive = [
         (path.field("timeout"), part.timeout),
         (in_lost_contact.field("deadline"), lost_contact),
+        (in_deadlines.field("admitted"), deadlines.admitted),
         (in_deadlines.field("created"), deadlines.created),
         (in_deadlines.field("scheduled"), deadlines.scheduled),
         (in_deadlines.field("pulling"), deadlines.pulling),

@@ -328,6 +328,12 @@ pub const MESSAGES: &[Message] = &[
         doc: "Bounds on waiting states, by cause.",
         fields: &[
             with_default(
+                "admitted",
+                Kind::Duration,
+                "24h",
+                "How long a step may wait while no executor serves its cluster.",
+            ),
+            with_default(
                 "created",
                 Kind::Duration,
                 "5m",

@@ -264,6 +264,9 @@ pub struct LostContact {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Deadlines {
+    /// How long a step may wait while no executor serves its cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<Millis>,
     /// Until the API server has admitted the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<Millis>,

@@ -119,6 +119,7 @@ fn the_sample_of_the_documentation_resolves() {
         },
         "lostContactDeadline": "10m",
         "lostContactThen": "FAIL",
+        "admittedDeadline": "24h",
         "createdDeadline": "5m",
         "scheduledDeadline": "10m",
         "pullingDeadline": "10m",

@@ -21,6 +21,8 @@ pub struct Policy {
     pub lost_contact_deadline: Millis,
     /// What follows then.
     pub lost_contact_then: LostContactAction,
+    /// How long a step may wait while no executor serves its cluster.
+    pub admitted_deadline: Millis,
     /// Until the API server has admitted the pod.
     pub created_deadline: Millis,
     /// Until the pod has a node.
@@ -99,6 +101,8 @@ impl RetryPolicy {
 impl Policy {
     /// How long lost contact may last by default.
     pub const LOST_CONTACT: Millis = Millis::from_mins(10);
+    /// Bound on waiting for an executor by default.
+    pub const ADMITTED: Millis = Millis::from_mins(24 * 60);
     /// Bound on creation by default.
     pub const CREATED: Millis = Millis::from_mins(5);
     /// Bound on every other waiting state by default.
@@ -120,6 +124,7 @@ impl Policy {
             ),
             lost_contact_deadline: deadline.unwrap_or(Self::LOST_CONTACT),
             lost_contact_then: then.unwrap_or_default(),
+            admitted_deadline: deadlines.admitted.unwrap_or(Self::ADMITTED),
             created_deadline: deadlines.created.unwrap_or(Self::CREATED),
             scheduled_deadline: deadlines.scheduled.unwrap_or(Self::WAITING),
             pulling_deadline: deadlines.pulling.unwrap_or(Self::WAITING),
@@ -140,6 +145,7 @@ mod tests {
     fn i10_every_waiting_state_has_a_deadline_by_default() {
         let policy = Policy::of(&StepTemplate::default());
         let deadlines = [
+            policy.admitted_deadline,
             policy.created_deadline,
             policy.scheduled_deadline,
             policy.pulling_deadline,

@@ -51,6 +51,7 @@ pub(crate) fn policies(patient: bool) -> Vec<StepPolicy> {
         if patient {
             let year = Duration::from_secs(365 * 86_400);
             policy.deadlines = Deadlines {
+                admitted: year,
                 created: year,
                 scheduled: year,
                 pulling: year,
