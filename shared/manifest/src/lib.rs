@@ -33,5 +33,5 @@ pub const MAIN_CONTAINER: &str = "main";
 pub const FILES_PATH: &str = "/windlass/files";
 /// Where the workspace is mounted unless the pipeline says otherwise.
 pub const WORKSPACE_PATH: &str = "/windlass/workspace";
-/// Kubernetes' bound on the data of one ConfigMap, in bytes; ours leaves room for the metadata.
-pub const MAX_OWNER_BYTES: usize = 1_000_000;
+/// Kubernetes' bound on the values of one ConfigMap, in bytes; the metadata does not count.
+pub const MAX_OWNER_BYTES: usize = windlass_pipeline::Limits::FILE_BYTES;

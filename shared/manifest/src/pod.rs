@@ -148,17 +148,9 @@ fn environment(run: &Run, step: &StepSpec, attempt: Attempt<'_>, has_files: bool
 fn literal(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
-        value: Some(escaped(value)),
+        // Kubernetes expands `$(X)` and halves `$$` in every value.
+        value: Some(value.replace('$', "$$")),
         value_from: None,
-    }
-}
-
-/// `$(X)` in such a value is text, not a reference to a variable.
-fn escaped(value: &str) -> String {
-    if value.contains("$(") {
-        value.replace('$', "$$")
-    } else {
-        value.to_owned()
     }
 }
 

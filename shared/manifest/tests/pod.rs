@@ -130,6 +130,7 @@ fn an_owner_controls_the_pod_and_carries_files_and_scripts() {
         matrix: [
             ("FOLD".to_owned(), "3".to_owned()),
             ("RATE".to_owned(), "$(HOME)".to_owned()),
+            ("PRICE".to_owned(), "5$$ or $6".to_owned()),
         ]
         .into(),
         ..step()
@@ -151,6 +152,7 @@ fn an_owner_controls_the_pod_and_carries_files_and_scripts() {
     assert_eq!(main.working_dir.as_deref(), Some("/windlass/files"));
     assert_eq!(value(main, "FOLD"), Some("3"));
     assert_eq!(value(main, "RATE"), Some("$$(HOME)"), "a value is text");
+    assert_eq!(value(main, "PRICE"), Some("5$$$$ or $$6"), "Kubernetes halves them");
     let volume = &spec.volumes.as_ref().expect("volumes")[0];
     let items = volume
         .config_map
