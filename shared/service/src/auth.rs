@@ -1,6 +1,6 @@
 //! Bearer tokens: who may call a service, and as whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Request, Response};
 use sha2::{Digest as _, Sha256};
 use tonic::body::Body;
-use tonic::{Status, metadata};
+use tonic::{Code, Status, metadata};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 
 /// Metadata key under which a client names the person that it acts for.
@@ -88,11 +89,11 @@ impl Tokens {
             .get(http::header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
-            .ok_or_else(|| Status::unauthenticated("a token is required: send `authorization: Bearer TOKEN`"))?;
+            .ok_or_else(|| refused("NO_TOKEN", "a token is required: send `authorization: Bearer TOKEN`"))?;
         let name = self
             .0
             .get(&digest(token.trim()))
-            .ok_or_else(|| Status::unauthenticated("the token is not known here"))?;
+            .ok_or_else(|| refused("UNKNOWN_TOKEN", "the token is not known here"))?;
         let user = headers
             .get(USER_HEADER)
             .and_then(|value| value.to_str().ok())
@@ -102,6 +103,12 @@ impl Tokens {
             user: user.unwrap_or(name).to_owned(),
         })
     }
+}
+
+/// A refusal with a machine-readable reason.
+fn refused(reason: &str, text: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "windlass", HashMap::new());
+    Status::with_error_details(Code::Unauthenticated, text, details)
 }
 
 // Comparing digests of the presented token leaks no timing of the stored one.
@@ -235,13 +242,14 @@ mod tests {
                 user: "ana".to_owned()
             }
         );
-        for bad in [
-            vec![],
-            vec![("authorization", "Bearer other")],
-            vec![("authorization", "Basic s3cret")],
+        for (bad, reason) in [
+            (vec![], "NO_TOKEN"),
+            (vec![("authorization", "Bearer other")], "UNKNOWN_TOKEN"),
+            (vec![("authorization", "Basic s3cret")], "NO_TOKEN"),
         ] {
             let status = tokens.identify(&headers(&bad)).expect_err("refused");
-            assert_eq!(status.code(), tonic::Code::Unauthenticated);
+            assert_eq!(status.code(), Code::Unauthenticated);
+            assert_eq!(status.get_details_error_info().expect("details").reason, reason);
         }
     }
 
