@@ -35,7 +35,7 @@ macro_rules! template_fields {
             field("env", Kind::List(&Kind::Message("EnvVar")), "Environment variables, merged by name."),
             field("workingDir", Kind::Text, "Working directory; `/windlass/files` by default when the pipeline has files or the step a script."),
             with_default("runIf", Kind::OneOf(RunIf::NAMES), "SUCCEEDED", "When the step runs: after all upstream steps succeeded, after one of them failed, or always."),
-            field("timeout", Kind::Duration, "Bound on each attempt; none by default."),
+            field("timeout", Kind::Duration, "Bound on each attempt, longer than 0; none by default."),
             field("retries", Kind::Message("Retries"), "Retry budgets."),
             field("lostContact", Kind::Message("LostContact"), "What happens when contact to the pod is lost."),
             field("deadlines", Kind::Message("Deadlines"), "Bounds on waiting, by cause."),
@@ -62,7 +62,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "parameters",
                 Kind::List(&Kind::Message("Parameter")),
-                "Values that a submission may set, substituted as `$(NAME)` in every text except names and scripts.",
+                "Values that a submission may set, substituted as `$(NAME)`. At most 256, with 128 KiB together.",
             ),
             field(
                 "cluster",
@@ -77,7 +77,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "files",
                 Kind::List(&Kind::Message("File")),
-                "Files that travel with the submission, at most 1 MiB together with the scripts.",
+                "Files that travel with the submission. At most 1000, with 1 MiB together with the scripts.",
             ),
             with_default(
                 "failureMode",
@@ -117,7 +117,11 @@ pub const MESSAGES: &[Message] = &[
                 Kind::Message("StepDefaults"),
                 "What every step starts from.",
             ),
-            field("steps", Kind::List(&Kind::Message("Step")), "The steps. At least one."),
+            field(
+                "steps",
+                Kind::List(&Kind::Message("Step")),
+                "The steps. At least one; at most 1,000,000 with 10,000,000 dependencies after expansion.",
+            ),
         ],
     },
     Message {
@@ -127,7 +131,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "name",
                 Kind::Text,
-                "Name as it stands in `$(NAME)`: letters, digits and `_`. Required.",
+                "Name as it stands in `$(NAME)`: at most 128 letters, digits and `_`, not starting with a digit or WINDLASS_. Required.",
             ),
             with_default(
                 "type",
@@ -138,7 +142,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "default",
                 Kind::Scalar,
-                "Value used when the submission gives none; without it the parameter is required.",
+                "Value used when the submission gives none; without it the parameter is required. At most 32 KiB; nothing is substituted in it.",
             ),
             field("description", Kind::Text, "What the parameter is for."),
         ],
@@ -152,14 +156,23 @@ pub const MESSAGES: &[Message] = &[
                 Kind::Kubernetes("VolumeSource"),
                 "Volume that holds it; by default the operator's, or the run's folder on the local cluster.",
             ),
-            with_default("mountPath", Kind::Text, "/windlass/workspace", "Where it is mounted."),
+            with_default(
+                "mountPath",
+                Kind::Text,
+                "/windlass/workspace",
+                "Where it is mounted: an absolute path, neither `/windlass` nor at or below `/windlass/files`.",
+            ),
         ],
     },
     Message {
         name: "File",
         doc: "A file that travels with the submission and is mounted read-only at `/windlass/files`.",
         fields: &[
-            field("path", Kind::Text, "Relative path below `/windlass/files`. Required."),
+            field(
+                "path",
+                Kind::Text,
+                "Relative path below `/windlass/files`, at most 1024 bytes, not below `.windlass`. Required.",
+            ),
             field(
                 "content",
                 Kind::Text,
@@ -191,7 +204,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "matrix",
                 Kind::List(&Kind::Message("MatrixAxis")),
-                "Axes over which the step is expanded at submission: `train` becomes `train.0`, `train.1` and so on; several axes make a product, of which the last one changes fastest."
+                "Axes over which the step is expanded at submission: `train` becomes `train.0`, `train.1` and so on; several axes, at most 16, make a product, of which the last one changes fastest."
             ),
             field(
                 "unset",
@@ -207,12 +220,12 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "name",
                 Kind::Text,
-                "Name as it stands in `$(NAME)` and in the environment of scripts. Required.",
+                "Name as it stands in `$(NAME)` and in the environment: as that of a parameter. Required.",
             ),
             field(
                 "values",
                 Kind::List(&Kind::Scalar),
-                "Values; the step is expanded once for each. At least one.",
+                "Values, in which parameters are substituted; the step is expanded once for each. At least one, each at most 32 KiB.",
             ),
         ],
     },
@@ -254,15 +267,24 @@ pub const MESSAGES: &[Message] = &[
         fields: &[field(
             "fieldPath",
             Kind::Text,
-            "Path, such as `metadata.name`. Required.",
+            "Path: `metadata.name`, `metadata.namespace`, `metadata.uid`, `metadata.labels['KEY']`, `metadata.annotations['KEY']`, `spec.nodeName`, `spec.serviceAccountName`, `status.hostIP`, `status.hostIPs`, `status.podIP` or `status.podIPs`. Required.",
         )],
     },
     Message {
         name: "ResourceFieldSelector",
         doc: "A resource of the container.",
         fields: &[
-            field("resource", Kind::Text, "Resource, such as `limits.memory`. Required."),
-            with_default("divisor", Kind::Text, "1", "Unit, a quantity."),
+            field(
+                "resource",
+                Kind::Text,
+                "`limits.` or `requests.` with `cpu`, `memory`, `ephemeral-storage` or `hugepages-SIZE`. Required.",
+            ),
+            with_default(
+                "divisor",
+                Kind::Text,
+                "1",
+                "Unit: `1m` or `1` for cpu, else `1`, `1k`, `1Ki`, `1M`, `1Mi` and so on.",
+            ),
         ],
     },
     Message {
@@ -291,17 +313,17 @@ pub const MESSAGES: &[Message] = &[
                 "The nth charged failure is final; 1 means no retry. Default 1 for `user`, 5 for `infrastructure`.",
             ),
             with_default("delay", Kind::Duration, "10s", "First delay."),
+            with_default("backoff", Kind::Number, "2", "Factor of each further delay, 1 to 1000."),
             with_default(
-                "backoff",
-                Kind::Number,
-                "2",
-                "Factor of each further delay, at least 1.",
+                "maxDelay",
+                Kind::Duration,
+                "5m",
+                "Bound on the delay, not shorter than it; the delay itself when that is longer than the default.",
             ),
-            with_default("maxDelay", Kind::Duration, "5m", "Bound on the delay."),
             field(
                 "exitCodes",
                 Kind::List(&Kind::Integer),
-                "Exit codes that are retried; all when empty. For `user` only.",
+                "Exit codes that are retried, 1 to 255; all when empty. For `user` only.",
             ),
         ],
     },
@@ -461,7 +483,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "overlay",
                 Kind::Kubernetes("PodSpec"),
-                "A pod spec fragment merged over the result.",
+                "A pod spec fragment merged over the result as Kubernetes merges patches: lists with a key by it, null removes a field.",
             ),
         ],
     },
