@@ -33,7 +33,7 @@ pub(crate) enum Due {
 pub(crate) struct Clock {
     pub(crate) base: Timestamp,
     pub(crate) duration: Duration,
-    /// Whether it stands still while nobody sees the cluster (I3).
+    /// Whether it stands still while the executor that answers for it does not see the cluster (I3).
     pub(crate) needs_sight: bool,
     pub(crate) due: Due,
 }
@@ -129,12 +129,12 @@ impl Scheduler {
         let Some(run) = self.runs[slot as usize].as_deref_mut() else {
             return;
         };
-        let spec = run.spec.clone();
+        let (spec, id) = (run.spec.clone(), run.attempt_id(step));
         let Some(attempt) = run.attempt_mut(step) else { return };
         let blind = self
             .executors
             .cluster(attempt.cluster)
-            .map_or(0, |cluster| cluster.blind(now));
+            .map_or(0, |cluster| cluster.sight(id).blind(now));
         attempt.blind_mark = blind - clock(spec.policy(step), attempt).map_or(0, forgiven);
         self.file(now, slot, step);
     }
@@ -163,7 +163,7 @@ impl Scheduler {
             .filter(|trouble| trouble.recheck)
             .and_then(|trouble| Some((trouble.fence_until?, Due::Recheck)));
         let clock = clock(run.spec.policy(attempt.step), attempt)
-            .and_then(|clock| Some((self.clock_end(now, attempt, clock)?, clock.due)));
+            .and_then(|clock| Some((self.clock_end(now, run, attempt, clock)?, clock.due)));
         match (recheck, clock) {
             (Some(recheck), Some(clock)) if clock.0 < recheck.0 => Some(clock),
             (Some(recheck), _) => Some(recheck),
@@ -171,14 +171,15 @@ impl Scheduler {
         }
     }
 
-    fn clock_end(&self, now: Timestamp, attempt: &Attempt, clock: Clock) -> Option<Timestamp> {
+    fn clock_end(&self, now: Timestamp, run: &Run, attempt: &Attempt, clock: Clock) -> Option<Timestamp> {
         let end = clock.base.saturating_add(clock.duration);
         if !clock.needs_sight {
             return Some(end);
         }
         let cluster = self.executors.cluster(attempt.cluster)?;
-        let blind = u64::try_from(cluster.blind(now) - attempt.blind_mark).unwrap_or(0);
-        cluster
+        let sight = cluster.sight(run.attempt_id(attempt.step));
+        let blind = u64::try_from(sight.blind(now) - attempt.blind_mark).unwrap_or(0);
+        sight
             .is_visible()
             .then(|| end.saturating_add(Duration::from_millis(blind)))
     }

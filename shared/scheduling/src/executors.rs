@@ -8,6 +8,7 @@ use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, Shard, Step
 use crate::change::ExecutorIdentity;
 use crate::event::ShardSet;
 use crate::rejection::Rejection;
+use crate::sight::Sight;
 use crate::view::ExecutorView;
 
 /// One executor's session.
@@ -17,7 +18,10 @@ pub(crate) struct Session {
     pub(crate) cluster: u32,
     pub(crate) connected: bool,
     pub(crate) draining: bool,
-    pub(crate) visible: bool,
+    /// Since when it does not see its cluster.
+    pub(crate) blind_since: Option<Timestamp>,
+    /// It has been blind for a whole lease, so those that see get its shards.
+    pub(crate) passed_over: bool,
     pub(crate) credit: u32,
     /// Launches sent, and of these acknowledged, in this session.
     pub(crate) sent: u64,
@@ -36,11 +40,17 @@ impl Session {
 
     /// Launches that it takes now.
     pub(crate) fn room(&self) -> u64 {
-        if self.connected && !self.draining && self.visible {
+        if self.connected && !self.draining && self.blind_since.is_none() {
             u64::from(self.credit).saturating_sub(self.outstanding())
         } else {
             0
         }
+    }
+
+    /// When others get its shards because it is blind, unless that has happened.
+    pub(crate) fn passed_over_at(&self, lease: std::time::Duration) -> Option<Timestamp> {
+        let since = self.blind_since.filter(|_| !self.passed_over)?;
+        Some(since.saturating_add(lease))
     }
 
     pub(crate) fn view(&self, lease: std::time::Duration) -> ExecutorView {
@@ -50,7 +60,7 @@ impl Session {
             alias: self.identity.alias.clone(),
             connected: self.connected,
             draining: self.draining,
-            visible: self.visible,
+            visible: self.blind_since.is_none(),
             credit: self.credit,
             outstanding: self.outstanding(),
             shards: self.shards,
@@ -68,9 +78,8 @@ pub(crate) struct Cluster {
     pub(crate) owners: Vec<Option<Incarnation>>,
     /// Until then an executor that has lost a shard may still create a pod in it.
     pub(crate) fence_until: Timestamp,
-    visible: bool,
-    blind_since: Timestamp,
-    blind_before: i64,
+    /// Whether the owner of each shard sees the cluster.
+    sights: Vec<Sight>,
 }
 
 impl Cluster {
@@ -80,34 +89,13 @@ impl Cluster {
             alias,
             owners: vec![None; Shard::COUNT],
             fence_until: Timestamp::default(),
-            visible: false,
-            blind_since: now,
-            blind_before: 0,
+            sights: vec![Sight::none(now); Shard::COUNT],
         }
     }
 
-    pub(crate) fn is_visible(&self) -> bool {
-        self.visible
-    }
-
-    /// For how long (ms) nobody has seen the cluster, in all: clocks of deadlines stand still meanwhile.
-    pub(crate) fn blind(&self, now: Timestamp) -> i64 {
-        if self.visible {
-            self.blind_before
-        } else {
-            self.blind_before + (now.as_millis() - self.blind_since.as_millis()).max(0)
-        }
-    }
-
-    /// Returns whether sight was regained.
-    fn set_visible(&mut self, visible: bool, now: Timestamp) -> bool {
-        if visible == self.visible {
-            return false;
-        }
-        self.blind_before = self.blind(now);
-        self.blind_since = now;
-        self.visible = visible;
-        visible
+    /// Sight of the shard of an attempt.
+    pub(crate) fn sight(&self, attempt: AttemptId) -> &Sight {
+        &self.sights[usize::from(Shard::of(attempt).0)]
     }
 
     pub(crate) fn owner(&self, attempt: AttemptId) -> Option<Incarnation> {
@@ -198,21 +186,32 @@ impl Executors {
             .sum()
     }
 
-    /// Brings a cluster's sight up to date; returns whether it was regained.
+    /// Brings the sight of a cluster's shards up to date; returns whether that of any was regained.
     pub(crate) fn update_sight(&mut self, cluster: u32, now: Timestamp) -> bool {
-        let sees = |session: &Session| session.cluster == cluster && session.connected && session.visible;
-        let visible = self.sessions.values().any(sees);
-        match self.clusters.get_mut(cluster as usize) {
-            Some(cluster) => cluster.set_visible(visible, now),
-            None => false,
+        let Some(cluster) = self.clusters.get_mut(cluster as usize) else {
+            return false;
+        };
+        let sees = |owner: &Incarnation| {
+            let session = self.sessions.get(owner);
+            session.is_some_and(|session| session.connected && session.blind_since.is_none())
+        };
+        let mut regained = false;
+        for (sight, owner) in cluster.sights.iter_mut().zip(&cluster.owners) {
+            regained |= sight.set_visible(owner.as_ref().is_some_and(sees), now);
         }
+        regained
     }
 
     /// Deals a cluster's shards out evenly, moving as few as possible. Returns whose sets changed, and whether they gained any.
     ///
-    /// An executor whose stream is broken keeps its shards until its lease ends; one that drains gives all up.
+    /// An executor whose stream is broken keeps its shards until its lease ends; one that drains gives all up, and so does one that has long been
+    /// blind, unless all are.
     pub(crate) fn rebalance(&mut self, cluster: u32) -> Vec<(Incarnation, bool)> {
         self.dealt = true;
+        let here = |session: &&Session| session.cluster == cluster && !session.draining;
+        let mut active = self.sessions.values().filter(here);
+        let somebody_sees = active.any(|session| session.connected && !session.passed_over);
+        let serves = |session: &Session| !session.draining && !(session.passed_over && somebody_sees);
         let Some(owners) = self
             .clusters
             .get_mut(cluster as usize)
@@ -224,13 +223,13 @@ impl Executors {
         let mut before: BTreeMap<Incarnation, ShardSet> = BTreeMap::new();
         for (incarnation, session) in self.sessions.iter().filter(|(_, session)| session.cluster == cluster) {
             before.insert(*incarnation, session.shards);
-            if session.connected && !session.draining {
+            if session.connected && serves(session) {
                 takers.push((*incarnation, session.shards.len()));
             }
         }
         let keeps = |owner: &Incarnation| {
             let session = self.sessions.get(owner);
-            session.is_some_and(|session| session.cluster == cluster && !session.draining)
+            session.is_some_and(|session| session.cluster == cluster && serves(session))
         };
         for owner in owners.iter_mut() {
             *owner = owner.filter(keeps);

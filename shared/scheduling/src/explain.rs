@@ -118,7 +118,7 @@ impl Scheduler {
             if !session.connected {
                 let until = session.heard_at.saturating_add(self.config.lease);
                 blocker = Blocker::ExecutorDisconnected { executor, until };
-            } else if !session.visible {
+            } else if session.blind_since.is_some() {
                 let alias = cluster.alias.clone();
                 blocker = Blocker::OutOfSight { alias };
             } else if session.room() == 0 {
@@ -135,7 +135,7 @@ impl Scheduler {
         let policy = run.spec.policy(attempt.step);
         let id = run.attempt_id(attempt.step);
         let cluster = self.executors.cluster(attempt.cluster);
-        let clock_runs = cluster.is_some_and(|cluster| cluster.is_visible());
+        let clock_runs = cluster.is_some_and(|cluster| cluster.sight(id).is_visible());
         let blocker = if let Some(lost) = attempt.lost() {
             Blocker::LostContact {
                 attempt: id,

@@ -43,6 +43,7 @@ mod retry;
 mod run;
 mod scheduler;
 mod sessions;
+mod sight;
 mod snapshot;
 mod spec;
 mod state;

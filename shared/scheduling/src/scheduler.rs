@@ -115,6 +115,7 @@ impl Scheduler {
         let mut turn = self.turn(now, decision);
         let turn = &mut turn;
         self.expire_leases(turn);
+        self.pass_over_blind(turn);
         self.fire_timers(turn);
         self.repair(turn);
         self.finish(turn);
@@ -124,8 +125,10 @@ impl Scheduler {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let lease = |heard_at: Timestamp| heard_at.saturating_add(self.config.lease);
         let leases = self.executors.sessions.values().map(|session| lease(session.heard_at));
+        let blind = self.executors.sessions.values();
+        let blind = blind.filter_map(|session| session.passed_over_at(self.config.lease));
         let repair = (!self.executors.sessions.is_empty()).then_some(self.next_repair);
-        leases.chain(self.timers.next()).chain(repair).min()
+        leases.chain(blind).chain(self.timers.next()).chain(repair).min()
     }
 
     fn turn<'a>(&mut self, now: Timestamp, out: &'a mut Decision) -> Turn<'a> {

@@ -61,7 +61,8 @@ impl Scheduler {
             return;
         };
         session.connected = true;
-        session.visible = true;
+        session.blind_since = None;
+        session.passed_over = false;
         session.credit = credit;
         session.heard_at = turn.now;
     }
@@ -82,7 +83,8 @@ impl Scheduler {
             cluster,
             connected: true,
             draining: false,
-            visible: true,
+            blind_since: None,
+            passed_over: false,
             credit,
             sent: 0,
             acknowledged: 0,
@@ -155,9 +157,13 @@ impl Scheduler {
     ) -> Result<(), Rejection> {
         self.hear(turn, incarnation)?;
         let session = self.session(incarnation)?;
-        session.visible = visible;
+        session.blind_since = (!visible).then(|| session.blind_since.unwrap_or(turn.now));
+        let returns = visible && std::mem::take(&mut session.passed_over);
         let cluster = session.cluster;
         self.sight_changed(turn.now, cluster);
+        if returns {
+            self.deal_shards(turn, cluster);
+        }
         self.requeue_credit();
         Ok(())
     }
@@ -182,6 +188,22 @@ impl Scheduler {
         }
     }
 
+    /// Gives the shards of executors that have been blind for a whole lease to those of their cluster that see.
+    pub(crate) fn pass_over_blind(&mut self, turn: &mut Turn<'_>) {
+        let lease = self.config.lease;
+        let sessions = self.executors.sessions.values_mut();
+        let blind = sessions.filter(|session| session.passed_over_at(lease).is_some_and(|at| at <= turn.now));
+        let mut clusters: Vec<u32> = Vec::new();
+        for session in blind {
+            session.passed_over = true;
+            clusters.push(session.cluster);
+        }
+        for cluster in clusters {
+            self.deal_shards(turn, cluster);
+            self.requeue_credit();
+        }
+    }
+
     /// An executor may create pods in shards that it no longer has until its lease ends, plus the time of one call.
     fn raise_fence(&mut self, cluster: u32, lease_end: Timestamp) {
         let until = lease_end.saturating_add(self.config.fence());
@@ -199,6 +221,7 @@ impl Scheduler {
             .map(|(incarnation, session)| (*incarnation, session.shards))
             .collect();
         let changed = self.executors.rebalance(cluster);
+        self.sight_changed(turn.now, cluster);
         for (incarnation, gained) in &changed {
             let now = self.executors.sessions.get(incarnation).map(|session| session.shards);
             let old = before
@@ -233,7 +256,7 @@ impl Scheduler {
         }
     }
 
-    /// Clocks of deadlines stand still while nobody sees a cluster; when somebody does again, they are filed again.
+    /// Clocks of deadlines stand still while the owner of a shard does not see its cluster; when it does again, they are filed again.
     fn sight_changed(&mut self, now: Timestamp, cluster: u32) {
         if !self.executors.update_sight(cluster, now) {
             return;

@@ -202,3 +202,75 @@ fn a_report_of_an_executor_that_was_given_up_is_refused() {
         })
     );
 }
+
+fn sees(lab: &mut Lab, number: u8, visible: bool) {
+    lab.handle(Event::ClusterSightChanged {
+        incarnation: incarnation(number),
+        visible,
+    });
+}
+
+/// 40 steps on two executors with room for few launches each; the first is blind from the beginning.
+fn half_blind() -> Lab {
+    let mut lab = Lab::new();
+    lab.connect(1, 1000);
+    lab.connect(2, 1000);
+    lab.submit_plain(&[&[][..]; 40]);
+    lab.effects.clear();
+    sees(&mut lab, 1, false);
+    lab
+}
+
+#[test]
+fn i3_the_shards_of_a_blind_executor_go_to_one_that_sees() {
+    let mut lab = half_blind();
+    lab.seconds(29);
+    assert_eq!(leased(&lab), [(1, 128), (2, 128)]);
+    lab.seconds(1);
+    assert_eq!(leased(&lab), [(1, 0), (2, 256)]);
+    assert!(lab.effects.contains(&Effect::RequestInventory { to: incarnation(2) }));
+    sees(&mut lab, 1, true);
+    assert_eq!(leased(&lab), [(1, 128), (2, 128)]);
+}
+
+#[test]
+fn i3_a_blind_executor_keeps_its_shards_where_nobody_sees() {
+    let mut lab = half_blind();
+    sees(&mut lab, 2, false);
+    lab.seconds(3600);
+    assert_eq!(leased(&lab), [(1, 128), (2, 128)]);
+    lab.connect(3, 1000);
+    assert_eq!(leased(&lab), [(1, 0), (2, 0), (3, 256)]);
+}
+
+#[test]
+fn i3_the_clocks_of_a_blind_executors_attempts_stand_still_beside_one_that_sees() {
+    let mut lab = half_blind();
+    let is_blind = |lab: &Lab, step: u32| matches!(lab.blocker(step), Blocker::OutOfSight { .. });
+    let blind: Vec<u32> = (0..40).filter(|step| is_blind(&lab, *step)).collect();
+    assert!(!blind.is_empty() && blind.len() < 40, "{blind:?}");
+    lab.seconds(30);
+    assert!(
+        !(0..40).any(|step| is_blind(&lab, step)),
+        "the other one answers for them"
+    );
+    // The time without sight does not count.
+    lab.pass(Duration::from_secs(30 * 60 - 30));
+    for step in 0..40 {
+        let is_late = matches!(lab.blocker(step), Blocker::Terminating { .. });
+        assert_eq!(is_late, !blind.contains(&step), "step {step}");
+    }
+}
+
+#[test]
+fn i3_ready_steps_of_a_blind_executor_start_on_another_one() {
+    let mut lab = Lab::new();
+    lab.connect(1, 1000);
+    lab.connect(2, 1000);
+    sees(&mut lab, 1, false);
+    lab.submit_plain(&[&[][..]; 40]);
+    let first = lab.launched().len();
+    assert!(first > 0 && first < 40);
+    lab.seconds(30);
+    assert_eq!(lab.launched().len(), 40 - first);
+}
