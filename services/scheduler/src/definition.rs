@@ -91,6 +91,33 @@ impl RunDefinition {
         self.spec.graph().upstream(step).iter().copied()
     }
 
+    /// Names of what must end before a step, at most `most`: of instances when there are so few, else as they may stand in the file,
+    /// where the name of a matrix step means all of its instances.
+    pub(crate) fn upstream_names(&self, step: StepIndex, most: usize) -> Vec<String> {
+        let upstream = self.spec.graph().upstream(step);
+        if upstream.len() <= most {
+            return upstream.iter().map(|step| self.step_name(*step)).collect();
+        }
+        let mut names = Vec::new();
+        let mut position = 0;
+        while position < upstream.len() && names.len() < most {
+            let first = upstream[position];
+            let whole = self.resolved.source(first.0).filter(|source| {
+                // Ascending and without duplicates: its last instance tells whether all of them are there.
+                let last = upstream.get(position + source.count as usize - 1);
+                source.first == first.0 && last.is_some_and(|last| last.0 == first.0 + source.count - 1)
+            });
+            names.push(whole.map_or_else(|| self.step_name(first), |source| source.name.clone()));
+            position += whole.map_or(1, |source| source.count as usize);
+        }
+        names
+    }
+
+    /// Number of steps that must end before a step.
+    pub(crate) fn upstream_count(&self, step: StepIndex) -> usize {
+        self.spec.graph().upstream(step).len()
+    }
+
     /// Attempts that the user budget of a step allows.
     pub(crate) fn max_attempts(&self, step: StepIndex) -> u32 {
         self.spec.policy(step).user.attempts

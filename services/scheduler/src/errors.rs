@@ -1,6 +1,7 @@
 //! What can go wrong with a request: one enum for each kind of operation, typed until `grpc::status` turns it into a status.
 
-use windlass_ids::{Namespace, RunName};
+use windlass_api::refusal::shorten;
+use windlass_ids::{Namespace, RunId, RunName};
 
 pub use crate::grpc::filter::FilterError;
 pub use crate::grpc::page::PageTokenError;
@@ -56,6 +57,12 @@ pub enum SubmitError {
         stored_hash: String,
         /// Hash of what was submitted now.
         offered_hash: String,
+    },
+    /// The run of this request id was deleted.
+    #[error("this request_id made run {run}, which was deleted since; use a new one to run the pipeline again")]
+    RunDeleted {
+        /// Id of the run.
+        run: RunId,
     },
     /// Another run has this name.
     #[error("run {name} exists already in namespace {namespace}; choose another name or none")]
@@ -130,8 +137,10 @@ pub enum ChangeError {
     #[error(transparent)]
     Lookup(#[from] LookupError),
     /// The request id was used for something else.
-    #[error("request_id was used before with other content")]
+    #[error("request_id was used before for run {run} with other content")]
     RequestIdReused {
+        /// The run that it was about.
+        run: String,
         /// Hash of what was asked then.
         stored_hash: String,
         /// Hash of what was asked now.
@@ -166,6 +175,26 @@ pub enum ChangeError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why a pipeline was not rendered, or not to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The request or its pipeline is wrong.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<FieldProblem>),
+    /// See [`LookupError`].
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// Too many pipelines are being rendered.
+    #[error("too many pipelines are being rendered")]
+    TooMany,
+    /// The client did not take the pods fast enough.
+    #[error("the client was too slow to take the pods; ask for fewer steps")]
+    TooSlow,
+    /// The server is at fault.
+    #[error("the pods could not be made; please report this with the pipeline")]
+    Broken,
+}
+
 /// Why a list was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
@@ -193,9 +222,9 @@ pub enum WatchError {
     #[error("the events after resume_token are kept no longer; start without a token")]
     TokenTooOld,
     /// The watcher did not take its events fast enough.
-    #[error("the watcher was too slow; resume with the token in this error")]
+    #[error("the watcher was too slow; resume with the token in this error, or start without one when it has none")]
     TooSlow {
-        /// Where to go on.
+        /// Where to go on; empty when it did not take the whole snapshot.
         resume_token: String,
     },
     /// Too many watchers.
@@ -259,13 +288,19 @@ pub enum SessionError {
 
 /// The problems in one line each, as far as a status message can carry them.
 fn summary(problems: &[FieldProblem]) -> String {
-    const ROOM: usize = 1200;
+    const ROOM: usize = 1_100;
+    const LINE: usize = 500;
     let mut text = match problems.len() {
         1 => "1 problem:".to_owned(),
         count => format!("{count} problems:"),
     };
     for (shown, problem) in problems.iter().enumerate() {
-        let line = format!("\n{}: {} ({})", problem.path, problem.message, problem.code);
+        let line = format!(
+            "\n{}: {} ({})",
+            shorten(&problem.path, LINE / 2),
+            shorten(&problem.message, LINE),
+            problem.code
+        );
         if text.len() + line.len() > ROOM && shown > 0 {
             text.push_str(&format!("\nand {} more", problems.len() - shown));
             break;

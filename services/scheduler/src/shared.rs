@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use windlass_ids::InstallationId;
 use windlass_service::Clock;
 
+use crate::admission::Lanes;
 use crate::driver::{Inbox, Reservations};
 use crate::errors::{LookupError, Unavailable};
 use crate::executors::Executors;
@@ -17,6 +18,9 @@ use crate::store::Store;
 
 /// Most watchers at a time.
 const MAX_WATCHERS: usize = 20_000;
+
+/// Most streams of rendered pods at a time; each holds its pipeline.
+const MAX_RENDERS: usize = 32;
 
 /// See the module. One for each server: nothing is global.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) reservations: Reservations,
     pub(crate) timing: Timing,
     pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) renders: Arc<Semaphore>,
+    pub(crate) lanes: Lanes,
     partition: RwLock<Option<Partition>>,
 }
 
@@ -64,6 +70,8 @@ impl Shared {
             reservations: Reservations::default(),
             timing,
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+            renders: Arc::new(Semaphore::new(MAX_RENDERS)),
+            lanes: Lanes::default(),
             partition: RwLock::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! know (I9); the internal protocols tolerate them, so that versions can differ while an installation is upgraded.
 
 pub mod convert;
+pub mod refusal;
 pub mod strict;
 
 /// The descriptor set of every package, with comments, for reflection and for the generated reference.

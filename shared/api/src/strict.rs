@@ -15,11 +15,13 @@ use prost_types::{DescriptorProto, FileDescriptorSet};
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic::{Code, Status};
 use tonic_prost::{ProstCodec, ProstEncoder};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::ErrorDetails;
+
+use crate::refusal;
 
 /// Messages nested deeper than this are refused, as prost does.
 const MAX_DEPTH: usize = 100;
-/// At most this many unknown fields are listed.
+/// At most this many unknown fields are looked for.
 const MAX_VIOLATIONS: usize = 50;
 
 /// Encodes as prost does; decodes requests only when every field number is known.
@@ -77,13 +79,13 @@ impl<U: Message + Name + Default> Decoder for StrictDecoder<U> {
 
 fn malformed(text: &str) -> Status {
     let details = ErrorDetails::with_error_info("MALFORMED_MESSAGE", "windlass", HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, format!("malformed message: {text}"), details)
+    refusal::status(Code::InvalidArgument, &format!("malformed message: {text}"), details)
 }
 
 /// Checks that `bytes`, a message of type `name` (full name without a leading dot), has no unknown field.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` with a `BadRequest` that lists the path of every unknown field, at most 50.
+/// `INVALID_ARGUMENT` with a `BadRequest` that lists the paths of unknown fields, as many as fit.
 pub fn check(name: &str, bytes: Bytes) -> Result<(), Status> {
     let Some(root) = SCHEMA.by_name.get(name) else {
         return Ok(());
@@ -94,17 +96,13 @@ pub fn check(name: &str, bytes: Bytes) -> Result<(), Status> {
         return Ok(());
     }
     let mut details = ErrorDetails::with_error_info("UNKNOWN_FIELD", "windlass", HashMap::new());
-    for path in &unknown {
-        details.add_bad_request_violation(
-            path.clone(),
-            "unknown field number; this server does not know this field",
-        );
-    }
-    Err(Status::with_error_details(
-        Code::InvalidArgument,
-        format!("unknown field {}; nothing was done", unknown.join(", ")),
-        details,
-    ))
+    let problem = |path: &String| {
+        let description = "unknown field number; this server does not know this field";
+        (path.clone(), description.to_owned())
+    };
+    refusal::add_problems(&mut details, unknown.iter().map(problem), unknown.len());
+    let text = format!("nothing was done: unknown field {}", unknown.join(", "));
+    Err(refusal::status(Code::InvalidArgument, &text, details))
 }
 
 struct Schema {
@@ -226,6 +224,8 @@ fn skip(wire_type: WireType, bytes: &mut Bytes) -> Result<Option<Bytes>, prost::
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::StatusExt as _;
+
     use super::*;
     use crate::pipeline::v1::{Pipeline, Step};
     use crate::run::v1::SubmitRunRequest;
@@ -254,6 +254,21 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         let violations = status.get_details_bad_request().expect("details").field_violations;
         assert_eq!(violations[0].field, "pipeline.steps[1].<field 1023>");
+    }
+
+    #[test]
+    fn i11_many_unknown_fields_fit_into_headers() {
+        let mut step = vec![];
+        for _ in 0..100 {
+            step.extend([0xF8, 0x3F, 0x01]); // field 1023, varint 1
+        }
+        let mut pipeline = vec![14 << 3 | 2, 0xAC, 0x02]; // 300 bytes
+        pipeline.extend(step);
+        let mut request = vec![3 << 3 | 2, 0xAF, 0x02]; // 303 bytes
+        request.extend(pipeline);
+        let status = check("windlass.run.v1.SubmitRunRequest", request.into()).expect_err("refused");
+        assert!(status.details().len() < 5_000, "{}", status.details().len());
+        assert!(status.message().len() <= 1_200, "{}", status.message().len());
     }
 
     #[test]

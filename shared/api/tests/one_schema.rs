@@ -88,7 +88,9 @@ fn nothing_is_lost_between_file_and_message() {
     let pipeline: Pipeline = serde_json::from_value(everything()).expect("the model reads it");
     let message = pipeline_to_proto(&pipeline);
     let wire = windlass_api::pipeline::v1::Pipeline::decode(message.encode_to_vec().as_slice()).expect("decodes");
-    assert_eq!(pipeline_from_proto(wire).expect("valid"), pipeline);
+    let mut problems = windlass_pipeline::Violations::default();
+    assert_eq!(pipeline_from_proto(wire, &mut problems), pipeline);
+    assert!(problems.is_empty(), "{problems:?}");
 }
 
 #[test]

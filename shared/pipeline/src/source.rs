@@ -83,16 +83,11 @@ impl Parsed {
         parameters: &ParameterValues,
         environment: &Environment,
     ) -> Result<ResolvedPipeline, Vec<Violation>> {
-        let resolved = resolve(&self.pipeline, parameters, environment);
-        let found = match resolved {
-            Ok(resolved) if self.violations.is_empty() => return Ok(resolved),
-            Ok(_) => Vec::new(),
-            Err(found) => found,
-        };
-        let follows = |violation: &Violation| self.violations.iter().any(|known| follows_from(violation, known));
-        let mut all = self.violations.clone();
-        all.extend(found.into_iter().filter(|violation| !follows(violation)));
-        Err(self.located(all))
+        match resolve(&self.pipeline, parameters, environment) {
+            Ok(resolved) if self.violations.is_empty() => Ok(resolved),
+            Ok(_) => Err(self.located(self.violations.clone())),
+            Err(found) => Err(self.located(joined(self.violations.clone(), found))),
+        }
     }
 
     /// The pipeline, when the text itself has no problem.
@@ -111,6 +106,17 @@ impl Parsed {
 /// Whether `text` means itself when it stands in a file without quotes.
 pub(crate) fn is_text(text: &str) -> bool {
     scalar::resolve(text).is_ok_and(|value| value.is_string())
+}
+
+/// What is wrong with a text or a message, and what is wrong with its meaning; the latter without what only follows from the former.
+pub fn joined(mut read: Vec<Violation>, meant: Vec<Violation>) -> Vec<Violation> {
+    let known = read.len();
+    for violation in meant {
+        if !read[..known].iter().any(|problem| follows_from(&violation, problem)) {
+            read.push(violation);
+        }
+    }
+    read
 }
 
 /// Whether `violation` only says again that the value with the problem `known` could not be read.

@@ -1,5 +1,6 @@
 //! `windlass graph`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use windlass_api::run::v1::Step;
@@ -26,7 +27,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &GraphArgs) -> Result<Exit> {
     let graph = if is_file {
         super::pipeline::graph(path)?
     } else {
-        of_run(global, &args.subject).await?
+        of_run(global, &args.subject, args.expand).await?
     };
     let graph = if args.expand { graph } else { graph.folded() };
     output::raw(
@@ -44,7 +45,7 @@ fn looks_like_a_file(subject: &str) -> bool {
     subject.contains('/') || [".yaml", ".yml", ".json"].iter().any(|end| subject.ends_with(end))
 }
 
-async fn of_run(global: &GlobalArgs, name: &str) -> Result<Graph> {
+async fn of_run(global: &GlobalArgs, name: &str, expand: bool) -> Result<Graph> {
     let session = Session::open(global).await?;
     let found: Result<(String, Vec<Step>)> = async {
         let run = session.get_run(name).await?;
@@ -54,14 +55,30 @@ async fn of_run(global: &GlobalArgs, name: &str) -> Result<Graph> {
     .await;
     session.close().await?;
     let (pipeline, steps) = found?;
-    Ok(Graph::new(
-        pipeline,
-        steps.into_iter().map(|step| Node {
-            state: Some(step_state_name(step.state()).to_owned()),
-            group: step.source_step,
-            name: step.name,
-            upstream: step.upstream,
-            condition: None,
-        }),
-    ))
+    let instances = if expand { instances(&steps) } else { BTreeMap::new() };
+    let nodes = steps.into_iter().map(|step| Node {
+        state: Some(step_state_name(step.state()).to_owned()),
+        group: step.source_step,
+        name: step.name,
+        // Where a step comes after very many, the server names matrix steps instead of their instances.
+        upstream: step
+            .upstream
+            .into_iter()
+            .flat_map(|name| instances.get(&name).cloned().unwrap_or_else(|| vec![name]))
+            .collect(),
+        condition: None,
+    });
+    Ok(Graph::new(pipeline, nodes))
+}
+
+/// The instances of each matrix step.
+fn instances(steps: &[Step]) -> BTreeMap<String, Vec<String>> {
+    let mut instances: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for step in steps.iter().filter(|step| step.name != step.source_step) {
+        instances
+            .entry(step.source_step.clone())
+            .or_default()
+            .push(step.name.clone());
+    }
+    instances
 }

@@ -26,6 +26,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Lease when the scheduler does not say.
 const LEASE: Duration = Duration::from_secs(30);
+/// Most bytes of one message of the scheduler; a template of a step has up to 3 MiB, the files of a run twice their size in JSON.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const BACKOFF: BackoffSettings = BackoffSettings {
     initial: Duration::from_millis(100),
     factor: 2.0,
@@ -98,7 +100,8 @@ impl Session {
     /// # Errors
     /// When the address or the token cannot be used.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), windlass_service::ChannelError> {
-        let mut client = DispatchServiceClient::new(connect_lazy(&self.channel)?);
+        let client = DispatchServiceClient::new(connect_lazy(&self.channel)?);
+        let mut client = client.max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut backoff = Backoff::new(BACKOFF);
         while !stop.is_cancelled() {
             let mut welcomed = false;

@@ -1,17 +1,21 @@
 //! Checking a pipeline as far as possible before it runs: its fields, its graph, and the pods that it would make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_api::convert::{parameters_from_proto, pipeline_from_proto};
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_ids::{AttemptId, InstallationId, Namespace, RunId, StepIndex};
 use windlass_manifest as manifest;
-use windlass_pipeline::{Environment, Pipeline, ResolvedPipeline, Scalar, Violation, resolve};
+use windlass_pipeline::resolved::SourceStep;
+use windlass_pipeline::source::joined;
+use windlass_pipeline::violation::MAX_VIOLATIONS;
+use windlass_pipeline::{Environment, Pipeline, ResolvedPipeline, Scalar, Violation, Violations, resolve};
 
+use super::lanes::{Broken, Lanes, Size};
 use crate::errors::FieldProblem;
 
-/// Requests of at most this many bytes are checked at once, others on a thread for long work.
-const SMALL: usize = 64 * 1024;
+/// Most bytes of a pod as JSON: the API server's store refuses objects above 1.5 MiB, and adds to what it gets.
+const MAX_POD_BYTES: usize = 1 << 20;
 
 /// What pipelines are checked against.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +32,32 @@ pub(crate) struct Checker {
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) pipeline: Pipeline,
-    pub(crate) parameters: BTreeMap<String, Scalar>,
     pub(crate) resolved: ResolvedPipeline,
+}
+
+/// A pipeline as it was read, with what could not be read of it.
+#[derive(Debug)]
+pub(crate) struct Unchecked {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) parameters: BTreeMap<String, Scalar>,
+    unread: Vec<Violation>,
+}
+
+impl Unchecked {
+    /// Reads a message.
+    pub(crate) fn read(pipeline: WirePipeline, parameters: BTreeMap<String, prost_types::Value>) -> Self {
+        let mut unread = Violations::default();
+        Self {
+            parameters: parameters_from_proto(parameters, &mut unread),
+            pipeline: pipeline_from_proto(pipeline, &mut unread),
+            unread: unread.into_vec(),
+        }
+    }
+
+    /// Whether everything could be read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unread.is_empty()
+    }
 }
 
 /// Checks a pipeline with its parameters.
@@ -37,58 +65,99 @@ pub(crate) struct Checked {
 /// # Errors
 /// Every problem that was found, with paths in the request.
 pub(crate) async fn check(
+    lanes: &Lanes,
     checker: Checker,
     namespace: Namespace,
     pipeline: Option<WirePipeline>,
     parameters: BTreeMap<String, prost_types::Value>,
 ) -> Result<Checked, Vec<FieldProblem>> {
     let Some(pipeline) = pipeline else {
-        return Err(vec![FieldProblem::new("pipeline", "MISSING", "a pipeline is needed")]);
+        return Err(no_pipeline());
     };
-    let size = prost::Message::encoded_len(&pipeline);
-    let work = move || checker.check(&namespace, pipeline, parameters);
-    if size <= SMALL {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        let text = "the pipeline could not be checked; please report this with the pipeline";
-        Err(vec![FieldProblem::new("pipeline", "INTERNAL", text)])
-    })
+    let size = Size::of(&pipeline);
+    let work = move || {
+        let unchecked = Unchecked::read(pipeline, parameters);
+        checker.check(&namespace, unchecked)
+    };
+    lanes.run(size, work).await.unwrap_or_else(|Broken| Err(broken()))
+}
+
+/// What is wrong with a request without a pipeline.
+pub(crate) fn no_pipeline() -> Vec<FieldProblem> {
+    vec![FieldProblem::new("pipeline", "MISSING", "a pipeline is needed")]
+}
+
+/// What is said about a pipeline that the server cannot cope with.
+pub(crate) fn broken() -> Vec<FieldProblem> {
+    let text = "the pipeline could not be checked; please report this with the pipeline";
+    vec![FieldProblem::new("pipeline", "INTERNAL", text)]
 }
 
 impl Checker {
-    fn check(
-        &self,
-        namespace: &Namespace,
-        pipeline: WirePipeline,
-        parameters: BTreeMap<String, prost_types::Value>,
-    ) -> Result<Checked, Vec<FieldProblem>> {
-        let parameters = parameters_from_proto(parameters).map_err(problems)?;
-        let pipeline = pipeline_from_proto(pipeline).map_err(problems)?;
-        let resolved = resolve(&pipeline, &parameters, &self.environment).map_err(problems)?;
-        self.check_pods(namespace, &resolved)?;
-        Ok(Checked {
+    /// Checks what was read.
+    ///
+    /// # Errors
+    /// Every problem that was found.
+    pub(crate) fn check(&self, namespace: &Namespace, unchecked: Unchecked) -> Result<Checked, Vec<FieldProblem>> {
+        let Unchecked {
             pipeline,
             parameters,
-            resolved,
-        })
+            unread,
+        } = unchecked;
+        let resolved = match resolve(&pipeline, &parameters, &self.environment) {
+            Ok(resolved) => resolved,
+            Err(found) => return Err(problems(joined(unread, found))),
+        };
+        let mut found = problems(unread);
+        found.extend(self.check_pods(namespace, &resolved));
+        if !found.is_empty() {
+            return Err(found);
+        }
+        Ok(Checked { pipeline, resolved })
     }
 
-    /// Makes the first pod of every step as it is written: what Kubernetes would refuse for its form is refused now.
-    fn check_pods(&self, namespace: &Namespace, resolved: &ResolvedPipeline) -> Result<(), Vec<FieldProblem>> {
-        let run = self
-            .run(namespace, resolved)
-            .map_err(|error| vec![manifest_problem("", &error)])?;
-        if let Err(error) = manifest::owner(&run) {
-            return Err(vec![manifest_problem("", &error)]);
-        }
+    /// Makes the pod of every step as it is written, for its first instance and for the one with the longest values: what Kubernetes
+    /// would refuse for its form or its size is refused now.
+    fn check_pods(&self, namespace: &Namespace, resolved: &ResolvedPipeline) -> Vec<FieldProblem> {
+        let run = match self.run(namespace, resolved) {
+            Ok(run) => run,
+            Err(error) => return vec![manifest_problem("", &error)],
+        };
         let mut found = Vec::new();
+        if let Err(error) = manifest::owner(&run) {
+            found.push(manifest_problem("", &error));
+        }
         for (index, source) in resolved.sources.iter().enumerate() {
-            if let Err(error) = self.pod(&run, resolved, StepIndex(source.first)) {
-                found.push(manifest_problem(&format!("steps[{index}]."), &error));
+            let instances = BTreeSet::from([source.first, source.first + longest(source)]);
+            let problems = instances
+                .into_iter()
+                .filter_map(|instance| self.check_pod(&run, resolved, instance, index));
+            found.extend(problems.take(1));
+            if found.len() > MAX_VIOLATIONS {
+                break;
             }
         }
-        if found.is_empty() { Ok(()) } else { Err(found) }
+        found
+    }
+
+    fn check_pod(
+        &self,
+        run: &manifest::Run,
+        resolved: &ResolvedPipeline,
+        instance: u32,
+        step: usize,
+    ) -> Option<FieldProblem> {
+        let pod = match self.pod(run, resolved, StepIndex(instance)) {
+            Ok(pod) => pod,
+            Err(error) => return Some(manifest_problem(&format!("steps[{step}]."), &error)),
+        };
+        let bytes = serde_json::to_vec(&pod).map_or(0, |json| json.len());
+        (bytes > MAX_POD_BYTES).then(|| {
+            let message = format!(
+                "the pod has {bytes} bytes, more than {MAX_POD_BYTES}, which Kubernetes takes; hand large values over in files"
+            );
+            FieldProblem::new(format!("pipeline.steps[{step}]"), "LIMIT", message)
+        })
     }
 
     /// The run as manifests see it, before it has an identity.
@@ -132,6 +201,18 @@ impl Checker {
     }
 }
 
+/// The instance with the longest value of every axis.
+fn longest(source: &SourceStep) -> u32 {
+    source.matrix.iter().fold(0, |instance, axis| {
+        let lengths = axis.values.iter().enumerate();
+        let longest = lengths
+            .max_by_key(|(_, value)| value.len())
+            .map_or(0, |(index, _)| index);
+        let of = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        instance * of(axis.values.len()) + of(longest)
+    })
+}
+
 /// Violations of the pipeline with their paths in the request; those of `parameters.NAME` are the request's own.
 fn problems(violations: Vec<Violation>) -> Vec<FieldProblem> {
     let of = |violation: Violation| {
@@ -149,5 +230,6 @@ fn problems(violations: Vec<Violation>) -> Vec<FieldProblem> {
 fn manifest_problem(step: &str, error: &manifest::ManifestError) -> FieldProblem {
     let text = error.to_string();
     let (path, message) = text.split_once(": ").unwrap_or(("", &text));
-    FieldProblem::new(format!("pipeline.{step}{path}"), "BAD_VALUE", message)
+    let path = format!("pipeline.{step}{path}");
+    FieldProblem::new(path.trim_end_matches('.'), "BAD_VALUE", message)
 }

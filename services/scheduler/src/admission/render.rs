@@ -1,6 +1,7 @@
 //! Pipelines as text, and the pods that they would make.
 
 use windlass_ids::{Namespace, StepIndex};
+use windlass_manifest::Run;
 use windlass_pipeline::Pipeline;
 use windlass_pipeline::provenance::{Provenance, provenance};
 
@@ -20,25 +21,32 @@ pub(crate) fn canonical(pipeline: &Pipeline) -> String {
     windlass_pipeline::render::to_yaml(pipeline)
 }
 
-/// The pod of a step of a checked pipeline.
-pub(crate) fn render(
-    checker: &Checker,
-    namespace: &Namespace,
-    checked: &Checked,
-    step: StepIndex,
-) -> Option<RenderedPod> {
-    let resolved = &checked.resolved;
-    let run = checker.run(namespace, resolved).ok()?;
-    let pod = checker.pod(&run, resolved, step).ok()?;
-    let source = resolved.source(step.0)?;
-    let position = checked
-        .pipeline
-        .steps
-        .iter()
-        .position(|written| written.name == source.name)?;
-    Some(RenderedPod {
-        step: resolved.step_name(step.0)?,
-        pod_json: serde_json::to_string(&pod).ok()?,
-        provenance: provenance(&checked.pipeline, position),
-    })
+/// Makes the pods of one checked pipeline.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    checker: Checker,
+    checked: Checked,
+    /// What the pods share.
+    run: Run,
+}
+
+impl Renderer {
+    /// Of a checked pipeline; none when it has no pods after all.
+    pub(crate) fn new(checker: Checker, namespace: &Namespace, checked: Checked) -> Option<Self> {
+        let run = checker.run(namespace, &checked.resolved).ok()?;
+        Some(Self { checker, checked, run })
+    }
+
+    /// The pod of a step.
+    pub(crate) fn render(&self, step: StepIndex) -> Option<RenderedPod> {
+        let resolved = &self.checked.resolved;
+        let pod = self.checker.pod(&self.run, resolved, step).ok()?;
+        // Written steps and resolved ones have the same order.
+        let position = resolved.sources.partition_point(|source| source.first <= step.0);
+        Some(RenderedPod {
+            step: resolved.step_name(step.0)?,
+            pod_json: serde_json::to_string(&pod).ok()?,
+            provenance: provenance(&self.checked.pipeline, position.checked_sub(1)?),
+        })
+    }
 }

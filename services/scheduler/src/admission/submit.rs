@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
+use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_api::run::v1::SubmitRunRequest;
 use windlass_ids::{Namespace, RequestId, RunId, RunName, Timestamp};
 use windlass_scheduling::{RunState, StepState};
 
-use super::check::{Checked, Checker, check};
+use super::check::{Checked, Checker, Unchecked, broken, no_pipeline};
+use super::lanes::{Broken, Size};
 use super::name::{name_fault, readable_name};
 use crate::definition::RunDefinition;
 use crate::driver::{Reservation, ReservedKey, Submission};
@@ -68,22 +70,24 @@ pub(crate) async fn submit(
         problems.push(FieldProblem::new("namespace", "BAD_VALUE", error.to_string()));
         Namespace::default()
     });
-    let checked = match check(checker, namespace.clone(), pipeline, parameters).await {
-        Ok(checked) if problems.is_empty() => checked,
-        Ok(_) => return Err(SubmitError::Invalid(problems)),
-        Err(more) => {
-            problems.extend(more);
-            return Err(SubmitError::Invalid(problems));
-        }
+    let Some(pipeline) = pipeline else {
+        problems.extend(no_pipeline());
+        return Err(SubmitError::Invalid(problems));
     };
-    let offered = Offered {
+    let request = Request {
+        size: Size::of(&pipeline),
         namespace,
         request_id,
         name,
         labels,
-        checked,
     };
-    offered.submit(shared, submitter).await
+    let (request, unchecked, digest) = request.read(shared, pipeline, parameters).await?;
+    if problems.is_empty() && unchecked.is_whole() {
+        return request.submit(shared, submitter, checker, unchecked, digest).await;
+    }
+    let checked = request.check(shared, checker, unchecked).await;
+    problems.extend(checked.err().into_iter().flatten());
+    Err(SubmitError::Invalid(problems))
 }
 
 fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String>) -> Vec<FieldProblem> {
@@ -113,58 +117,115 @@ fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String
     problems
 }
 
-/// A submission without a fault in its form.
-struct Offered {
+/// A submission but for its pipeline.
+#[derive(Debug)]
+struct Request {
+    /// How much work its pipeline makes.
+    size: Size,
     namespace: Namespace,
     request_id: String,
     name: String,
     labels: BTreeMap<String, String>,
-    checked: Checked,
 }
 
-impl Offered {
-    async fn submit(self, shared: &Shared, submitter: Submitter) -> Result<Submitted, SubmitError> {
+/// A run that is ready to be handed over.
+struct Made {
+    header: RunHeader,
+    definition: RunDefinition,
+    packed: Vec<PackedDefinition>,
+}
+
+impl Request {
+    /// Reads the pipeline and hashes everything that makes two submissions the same.
+    async fn read(
+        self,
+        shared: &Shared,
+        pipeline: WirePipeline,
+        parameters: BTreeMap<String, prost_types::Value>,
+    ) -> Result<(Self, Unchecked, [u8; 32]), SubmitError> {
+        let size = self.size;
+        let work = move || {
+            let unchecked = Unchecked::read(pipeline, parameters);
+            let content = windlass_pipeline::content_hash(&unchecked.pipeline, &unchecked.parameters);
+            // Maps are ordered, so equal content has equal bytes.
+            let content = serde_json::to_vec(&(content, &self.name, &self.labels)).unwrap_or_default();
+            (self, unchecked, Sha256::digest(content).into())
+        };
+        shared.lanes.run(size, work).await.map_err(is_broken)
+    }
+
+    async fn check(
+        &self,
+        shared: &Shared,
+        checker: Checker,
+        unchecked: Unchecked,
+    ) -> Result<Checked, Vec<FieldProblem>> {
+        let namespace = self.namespace.clone();
+        let work = move || checker.check(&namespace, unchecked);
+        shared
+            .lanes
+            .run(self.size, work)
+            .await
+            .unwrap_or_else(|Broken| Err(broken()))
+    }
+
+    /// Submits what has no fault in its form. Whether the request is known is asked before its pipeline is checked: what was
+    /// accepted once stays accepted.
+    async fn submit(
+        self,
+        shared: &Shared,
+        submitter: Submitter,
+        checker: Checker,
+        unchecked: Unchecked,
+        digest: [u8; 32],
+    ) -> Result<Submitted, SubmitError> {
         let store = shared.store().map_err(|_| Unavailable::Recovering)?;
-        let digest = self.digest();
         let key = ReservedKey::Request(self.namespace.clone(), self.request_id.clone());
         let reservation = shared.reservations.reserve(key).await;
         if let Some(record) = self.known(store.as_ref()).await? {
             return self.again(store.as_ref(), &record, digest).await;
         }
+        let checked = self
+            .check(shared, checker, unchecked)
+            .await
+            .map_err(SubmitError::Invalid)?;
         store.admit().map_err(|error| match error {
             StoreError::LowSpace { .. } | StoreError::Full { .. } => SubmitError::StoreFull,
             _ => Unavailable::Recovering.into(),
         })?;
-        let (name, named) = self.name(shared, store.as_ref()).await?;
-        let (header, definition) = self.header(shared.clock.now(), name, submitter)?;
+        let (name, named) = self.name(shared, store.as_ref(), &checked.resolved.name).await?;
         let request = RequestRecord {
             namespace: self.namespace.clone(),
             request_id: RequestId(self.request_id.clone()),
             operation: Operation::Submit,
             digest,
-            run: Some(header.id),
+            run: None,
             outcome: Vec::new(),
-            created: header.created,
+            created: Timestamp::default(),
         };
-        let packed = self.packed();
+        let (size, now) = (self.size, shared.clock.now());
+        let work = move || self.make(now, name, submitter, checked);
+        let made = shared.lanes.run(size, work).await.map_err(is_broken)??;
+        let Made {
+            header,
+            definition,
+            packed,
+        } = made;
         let (reply, answer) = oneshot::channel();
         shared.inbox.submit(Box::new(Submission {
             header: header.clone(),
             definition: Arc::new(definition),
             packed,
-            request,
+            request: RequestRecord {
+                run: Some(header.id),
+                created: header.created,
+                ..request
+            },
             reservations: vec![reservation, named],
             reply,
         }))?;
         answer.await.map_err(|_| Unavailable::OutcomeUnknown)??;
         Ok(Submitted { header, created: true })
-    }
-
-    /// Hash of everything that makes two submissions the same.
-    fn digest(&self) -> [u8; 32] {
-        let pipeline = windlass_pipeline::content_hash(&self.checked.pipeline, &self.checked.parameters);
-        // Maps are ordered, so equal content has equal bytes.
-        Sha256::digest(serde_json::to_vec(&(pipeline, &self.name, &self.labels)).unwrap_or_default()).into()
     }
 
     async fn known(&self, store: &dyn Store) -> Result<Option<RequestRecord>, SubmitError> {
@@ -183,13 +244,13 @@ impl Offered {
             Some(run) => store.run(run).await.map_err(unread)?,
             None => None,
         };
-        match header {
-            Some(header) if record.operation == Operation::Submit && record.digest == digest => {
-                Ok(Submitted { header, created: false })
-            }
-            header => Err(SubmitError::RequestIdReused {
+        let is_same = record.operation == Operation::Submit && record.digest == digest;
+        match (header, record.run) {
+            (Some(header), _) if is_same => Ok(Submitted { header, created: false }),
+            (None, Some(run)) if is_same => Err(SubmitError::RunDeleted { run }),
+            (header, run) => Err(SubmitError::RequestIdReused {
                 run: header.map_or_else(
-                    || RunName(record.run.map(|run| run.to_string()).unwrap_or_default()),
+                    || RunName(run.map(|run| run.to_string()).unwrap_or_default()),
                     |header| header.name,
                 ),
                 stored_hash: hex::encode(record.digest),
@@ -199,7 +260,12 @@ impl Offered {
     }
 
     /// The run's name, reserved: the client's, or a readable one that is free.
-    async fn name(&self, shared: &Shared, store: &dyn Store) -> Result<(RunName, Reservation), SubmitError> {
+    async fn name(
+        &self,
+        shared: &Shared,
+        store: &dyn Store,
+        pipeline: &str,
+    ) -> Result<(RunName, Reservation), SubmitError> {
         if !self.name.is_empty() {
             let name = RunName(self.name.clone());
             let key = ReservedKey::Name(self.namespace.clone(), self.name.clone());
@@ -214,7 +280,7 @@ impl Offered {
         }
         for attempt in 0.. {
             let suffix = if attempt < TRIES { SUFFIX } else { LONG_SUFFIX };
-            let name = RunName(readable_name(&self.checked.resolved.name, suffix, &mut rand::rng()));
+            let name = RunName(readable_name(pipeline, suffix, &mut rand::rng()));
             let key = ReservedKey::Name(self.namespace.clone(), name.0.clone());
             if let Ok(reservation) = shared.reservations.try_reserve(key)
                 && !self.is_taken(store, &name).await?
@@ -235,17 +301,16 @@ impl Offered {
         Ok(!page.runs.is_empty())
     }
 
-    fn header(
-        &self,
-        now: Timestamp,
-        name: RunName,
-        submitter: Submitter,
-    ) -> Result<(RunHeader, RunDefinition), SubmitError> {
-        let resolved = &self.checked.resolved;
+    /// Builds and packs what is stored of the run.
+    fn make(self, now: Timestamp, name: RunName, submitter: Submitter, checked: Checked) -> Result<Made, SubmitError> {
+        let Checked { pipeline, resolved, .. } = checked;
         let id = new_run_id(now);
-        let definition = RunDefinition::build(id, &self.namespace, resolved.clone()).map_err(|error| {
-            SubmitError::Invalid(vec![FieldProblem::new("pipeline", "BAD_VALUE", error.to_string())])
-        })?;
+        let submitted = super::render::canonical(&pipeline);
+        let stored = serde_json::to_vec(&resolved).unwrap_or_default();
+        let packed = vec![
+            PackedDefinition::pack(DefinitionKind::Submitted, submitted),
+            PackedDefinition::pack(DefinitionKind::Resolved, stored),
+        ];
         let parameters = resolved.parameters.iter();
         let header = RunHeader {
             id,
@@ -257,7 +322,7 @@ impl Offered {
             fixed: RunFixed {
                 priority: resolved.priority,
                 cluster: resolved.cluster.clone().unwrap_or_default(),
-                labels: self.labels.clone(),
+                labels: self.labels,
                 parameters: parameters
                     .map(|(name, value)| (name.clone(), serde_json::to_value(value).unwrap_or_default()))
                     .collect(),
@@ -268,17 +333,19 @@ impl Offered {
                 ..RunProgress::new(RunState::Queued, 0)
             },
         };
-        Ok((header, definition))
+        let definition = RunDefinition::build(id, &self.namespace, resolved).map_err(|error| {
+            SubmitError::Invalid(vec![FieldProblem::new("pipeline", "BAD_VALUE", error.to_string())])
+        })?;
+        Ok(Made {
+            header,
+            definition,
+            packed,
+        })
     }
+}
 
-    fn packed(&self) -> Vec<PackedDefinition> {
-        let submitted = super::render::canonical(&self.checked.pipeline);
-        let resolved = serde_json::to_vec(&self.checked.resolved).unwrap_or_default();
-        vec![
-            PackedDefinition::pack(DefinitionKind::Submitted, submitted),
-            PackedDefinition::pack(DefinitionKind::Resolved, resolved),
-        ]
-    }
+fn is_broken(_: Broken) -> SubmitError {
+    SubmitError::Invalid(broken())
 }
 
 fn unread(error: StoreError) -> SubmitError {

@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 use windlass_api::convert::std_duration_from_proto;
 use windlass_api::run::v1 as wire;
-use windlass_ids::{AttemptId, Namespace, RequestId, Timestamp};
+use windlass_ids::{AttemptId, Namespace, RequestId, StepIndex, Timestamp};
 use windlass_scheduling::{Event, Rejection, StepState};
 
 use super::Api;
@@ -115,9 +115,19 @@ impl Api {
             .await
             .map_err(|error| failed(&error))?;
         match known.into_iter().flatten().next() {
-            Some(record) if record.operation == Operation::Delete => Ok(wire::DeleteRunResponse {
-                resource_name: String::from_utf8_lossy(&record.outcome).into_owned(),
-            }),
+            Some(record) if record.operation == Operation::Delete => {
+                let resource_name = String::from_utf8_lossy(&record.outcome).into_owned();
+                let name = resource_name.rsplit('/').next().unwrap_or_default();
+                let id = record.run.map(|run| run.to_string()).unwrap_or_default();
+                if [name, id.as_str()].iter().any(|known| known.starts_with(&request.run)) {
+                    return Ok(wire::DeleteRunResponse { resource_name });
+                }
+                Err(ChangeError::RequestIdReused {
+                    run: name.to_owned(),
+                    stored_hash: hex::encode(record.digest),
+                    offered_hash: hex::encode(digest(&request.run)),
+                })
+            }
             _ => Err(error.into()),
         }
     }
@@ -130,8 +140,9 @@ impl Api {
         let namespace = lookup::namespace(&request.namespace)?;
         let header = lookup::header(&self.shared, &namespace, &request.run).await?;
         let entry = lookup::entry_of(&self.shared, &header).await?;
-        let (attempt, state) = attempt_of(&entry, &request)?;
-        let content = format!("{attempt}");
+        let step = step_of(&entry, &request.step)?;
+        // As it was asked: the newest attempt may be another one when the request is repeated.
+        let content = format!("{}\n{step}\n{}", header.id, request.attempt);
         let fresh = self
             .fresh(
                 &namespace,
@@ -142,6 +153,7 @@ impl Api {
             )
             .await?;
         if let Some(fresh) = fresh {
+            let (attempt, state) = attempt_of(&entry, step, &request)?;
             let event = Event::DeadConfirmed {
                 attempt,
                 by: user.into(),
@@ -154,7 +166,7 @@ impl Api {
         }
         let entry = lookup::entry_of(&self.shared, &header).await?;
         let record = entry.record();
-        let step = record.step(attempt.step);
+        let step = record.step(step);
         Ok(wire::ConfirmDeadResponse {
             step: step.map(|step| render::step(entry.meta(), &record, &step, StepDetail::Full)),
         })
@@ -196,7 +208,7 @@ impl Api {
         }
         let key = ReservedKey::Request(namespace.clone(), request_id.to_owned());
         let reservation = self.shared.reservations.reserve(key).await;
-        let digest: [u8; 32] = Sha256::digest(content).into();
+        let digest = digest(content);
         let key = (namespace.clone(), RequestId(request_id.to_owned()));
         let known = self
             .shared
@@ -207,6 +219,7 @@ impl Api {
         match known.into_iter().flatten().next() {
             Some(record) if record.operation == operation && record.digest == digest => Ok(None),
             Some(record) => Err(ChangeError::RequestIdReused {
+                run: self.run_name(&record).await,
                 stored_hash: hex::encode(record.digest),
                 offered_hash: hex::encode(digest),
             }),
@@ -223,6 +236,18 @@ impl Api {
                 Ok(Some((Some(record), Some(reservation))))
             }
         }
+    }
+
+    /// Name of the run that a request was about; its id when the run is gone.
+    async fn run_name(&self, record: &RequestRecord) -> String {
+        let Some(run) = record.run else {
+            return String::new();
+        };
+        let header = match self.shared.store() {
+            Ok(store) => store.run(run).await.ok().flatten(),
+            Err(_) => None,
+        };
+        header.map_or_else(|| run.to_string(), |header| header.name.0)
     }
 
     /// A run as it is now, with a new header when it has left the read model since its header was read.
@@ -258,15 +283,23 @@ fn ended(header: &RunHeader, rejection: Rejection) -> ChangeError {
     }
 }
 
-fn attempt_of(entry: &RunEntry, request: &wire::ConfirmDeadRequest) -> Result<(AttemptId, StepState), ChangeError> {
+fn digest(content: &str) -> [u8; 32] {
+    Sha256::digest(content).into()
+}
+
+fn step_of(entry: &RunEntry, name: &str) -> Result<StepIndex, LookupError> {
     let meta = entry.meta();
-    let index = meta
-        .definition
-        .find_step(&request.step)
-        .ok_or_else(|| LookupError::UnknownStep {
-            run: meta.header.name.clone(),
-            step: request.step.clone(),
-        })?;
+    meta.definition.find_step(name).ok_or_else(|| LookupError::UnknownStep {
+        run: meta.header.name.clone(),
+        step: name.to_owned(),
+    })
+}
+
+fn attempt_of(
+    entry: &RunEntry,
+    index: StepIndex,
+    request: &wire::ConfirmDeadRequest,
+) -> Result<(AttemptId, StepState), ChangeError> {
     let record = entry.record();
     let step = record.step(index);
     let state = step.map_or(StepState::Waiting, |step| step.state);
@@ -281,7 +314,7 @@ fn attempt_of(entry: &RunEntry, request: &wire::ConfirmDeadRequest) -> Result<(A
         });
     }
     let attempt = AttemptId {
-        run: meta.header.id,
+        run: entry.meta().header.id,
         step: index,
         number,
     };

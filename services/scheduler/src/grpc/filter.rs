@@ -1,5 +1,7 @@
 //! Filters of lists: terms joined by blanks, all of which must hold.
 
+use std::collections::BTreeSet;
+
 use windlass_api::run::v1::StepState;
 use windlass_scheduling::RunState;
 
@@ -23,6 +25,12 @@ pub enum FilterError {
         key: String,
         /// What is allowed.
         known: &'static str,
+    },
+    /// A key that is given twice.
+    #[error("{key:?} is given twice; give it once, several states as state=A,B")]
+    RepeatedKey {
+        /// The key.
+        key: String,
     },
     /// A state that does not exist.
     #[error("unknown state {state:?}; known states: {known}")]
@@ -106,14 +114,20 @@ impl StepFilter {
 }
 
 fn terms<'a>(text: &'a str, known: &'static str) -> Result<Vec<(&'a str, &'a str)>, FilterError> {
-    text.split_whitespace()
-        .map(|term| {
-            term.split_once('=').ok_or_else(|| FilterError::NotATerm {
-                term: term.to_owned(),
-                known,
-            })
-        })
-        .collect()
+    let mut keys = BTreeSet::new();
+    let term = |term: &'a str| {
+        let (key, value) = term.split_once('=').ok_or_else(|| FilterError::NotATerm {
+            term: term.to_owned(),
+            known,
+        })?;
+        // All terms must hold, and no value is equal to two.
+        if keys.insert(key) {
+            Ok((key, value))
+        } else {
+            Err(FilterError::RepeatedKey { key: key.to_owned() })
+        }
+    };
+    text.split_whitespace().map(term).collect()
 }
 
 fn unknown_key(key: &str, known: &'static str) -> FilterError {
@@ -220,6 +234,12 @@ mod tests {
             StepFilter::parse("state").map_err(text),
             Err("\"state\" is not `key=value`; known keys: state, name".to_owned())
         );
+        assert_eq!(
+            run_filter("state=FAILED name=a state=RUNNING").map_err(text),
+            Err("\"state\" is given twice; give it once, several states as state=A,B".to_owned())
+        );
+        assert!(run_filter("label.a=1 label.b=1").is_ok());
+        assert!(run_filter("label.a=1 label.a=2").is_err());
         let error = StepFilter::parse("state=DONE").map_err(text).expect_err("refused");
         assert!(error.contains("WAITING, READY, STARTING"), "{error}");
     }

@@ -1,21 +1,33 @@
 //! PipelineService.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use windlass_api::pipeline::v1 as wire;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineService;
+use windlass_api::refusal::shorten;
 use windlass_ids::StepIndex;
 use windlass_pipeline::ResolvedPipeline;
 
 use super::Api;
-use crate::admission;
-use crate::errors::{FieldProblem, SubmitError};
+use crate::admission::{self, Renderer, Size};
+use crate::errors::{FieldProblem, RenderError};
 use crate::lookup;
+use crate::shared::Shared;
 
-/// Rendered pods between the renderer and the connection.
-const RENDERED: usize = 16;
+/// Pods that are rendered at a time, and pods between them and the connection.
+const BATCH: usize = 16;
+const RENDERED: usize = 4;
+/// Most bytes of a problem's path and of its message: about a hundred of them are one response.
+const MAX_PATH: usize = 1_000;
+const MAX_MESSAGE: usize = 4_000;
+/// How long a client may take for one pod.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tonic::async_trait]
 impl PipelineService for Api {
@@ -27,7 +39,14 @@ impl PipelineService for Api {
     ) -> Result<Response<wire::ValidatePipelineResponse>, Status> {
         let request = request.into_inner();
         let namespace = lookup::namespace(&request.namespace)?;
-        let checked = admission::check(self.checker(), namespace, request.pipeline, request.parameters).await;
+        let checked = admission::check(
+            &self.shared.lanes,
+            self.checker(),
+            namespace,
+            request.pipeline,
+            request.parameters,
+        )
+        .await;
         Ok(Response::new(match checked {
             Ok(checked) => wire::ValidatePipelineResponse {
                 violations: Vec::new(),
@@ -44,25 +63,74 @@ impl PipelineService for Api {
         &self,
         request: Request<wire::RenderPipelineRequest>,
     ) -> Result<Response<Self::RenderPipelineStream>, Status> {
-        let request = request.into_inner();
+        let rendering = self.render(request.into_inner()).await?;
+        Ok(Response::new(rendering))
+    }
+}
+
+impl Api {
+    async fn render(
+        &self,
+        request: wire::RenderPipelineRequest,
+    ) -> Result<ReceiverStream<Result<wire::RenderPipelineResponse, Status>>, RenderError> {
         let namespace = lookup::namespace(&request.namespace)?;
+        let renders = Arc::clone(&self.shared.renders);
+        let permit = renders.try_acquire_owned().map_err(|_| RenderError::TooMany)?;
         let checker = self.checker();
-        let checked = admission::check(checker.clone(), namespace.clone(), request.pipeline, request.parameters)
-            .await
-            .map_err(SubmitError::Invalid)?;
-        let steps = selection(&checked.resolved, &request.steps).map_err(SubmitError::Invalid)?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(RENDERED);
-        tokio::task::spawn_blocking(move || {
-            for step in steps {
-                let Some(rendered) = admission::render(&checker, &namespace, &checked, step) else {
-                    continue;
-                };
-                if sender.blocking_send(Ok(pod(rendered))).is_err() {
-                    return;
+        let lanes = &self.shared.lanes;
+        let (pipeline, parameters) = (request.pipeline, request.parameters);
+        let checked = admission::check(lanes, checker.clone(), namespace.clone(), pipeline, parameters).await;
+        let checked = checked.map_err(RenderError::Invalid)?;
+        let steps = selection(&checked.resolved, &request.steps).map_err(RenderError::Invalid)?;
+        let renderer = Renderer::new(checker, &namespace, checked).ok_or(RenderError::Broken)?;
+        let (sender, receiver) = mpsc::channel(RENDERED);
+        let rendering = Rendering {
+            shared: Arc::clone(&self.shared),
+            renderer: Arc::new(renderer),
+            sender,
+            _permit: permit,
+        };
+        tokio::spawn(rendering.run(steps));
+        Ok(ReceiverStream::new(receiver))
+    }
+}
+
+/// One stream of rendered pods. Between batches it holds no thread, however slow its client is (I11).
+struct Rendering {
+    shared: Arc<Shared>,
+    renderer: Arc<Renderer>,
+    sender: mpsc::Sender<Result<wire::RenderPipelineResponse, Status>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Rendering {
+    async fn run(self, steps: Vec<StepIndex>) {
+        for batch in steps.chunks(BATCH) {
+            let (renderer, batch) = (Arc::clone(&self.renderer), batch.to_vec());
+            let work = move || {
+                batch
+                    .into_iter()
+                    .filter_map(|step| renderer.render(step))
+                    .collect::<Vec<_>>()
+            };
+            let Ok(pods) = self.shared.lanes.run(Size::Small, work).await else {
+                self.sender.try_send(Err(RenderError::Broken.into())).ok();
+                return;
+            };
+            for rendered in pods {
+                match self.sender.send_timeout(Ok(pod(rendered)), PATIENCE).await {
+                    Ok(()) => {}
+                    Err(SendTimeoutError::Closed(_)) => return,
+                    Err(SendTimeoutError::Timeout(_)) => {
+                        self.sender
+                            .send_timeout(Err(RenderError::TooSlow.into()), PATIENCE)
+                            .await
+                            .ok();
+                        return;
+                    }
                 }
             }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        }
     }
 }
 
@@ -70,9 +138,9 @@ impl PipelineService for Api {
 fn violation(problem: FieldProblem) -> wire::Violation {
     let path = problem.path.strip_prefix("pipeline").unwrap_or(&problem.path);
     wire::Violation {
-        path: path.trim_start_matches('.').to_owned(),
+        path: shorten(path.trim_start_matches('.'), MAX_PATH),
         code: problem.code,
-        message: problem.message,
+        message: shorten(&problem.message, MAX_MESSAGE),
     }
 }
 
@@ -89,7 +157,7 @@ fn pod(rendered: admission::RenderedPod) -> wire::RenderPipelineResponse {
 }
 
 /// The steps with these names, before or after expansion; all when there are no names.
-fn selection(resolved: &ResolvedPipeline, names: &[String]) -> Result<BTreeSet<StepIndex>, Vec<FieldProblem>> {
+fn selection(resolved: &ResolvedPipeline, names: &[String]) -> Result<Vec<StepIndex>, Vec<FieldProblem>> {
     if names.is_empty() {
         return Ok((0..resolved.step_count()).map(StepIndex).collect());
     }
@@ -108,5 +176,9 @@ fn selection(resolved: &ResolvedPipeline, names: &[String]) -> Result<BTreeSet<S
             }
         }
     }
-    if problems.is_empty() { Ok(steps) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(steps.into_iter().collect())
+    } else {
+        Err(problems)
+    }
 }

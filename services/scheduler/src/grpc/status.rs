@@ -6,17 +6,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::ErrorDetails;
+use windlass_api::refusal;
 
 use crate::errors::{
-    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, SessionError, SubmitError,
-    Unavailable, WatchError,
+    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, SessionError,
+    SubmitError, Unavailable, WatchError,
 };
 
 /// The domain of our reasons.
 const DOMAIN: &str = "windlass";
-/// Details travel in a header, and common clients refuse headers above 8 KiB; base64 takes a third more.
-const MAX_DETAIL_BYTES: usize = 4_500;
 /// When a client may try again.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 /// When a client may try again if the disk is full.
@@ -50,27 +49,23 @@ impl Outline {
         self
     }
 
-    fn field(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
-        self.details.add_bad_request_violation(field, description);
+    fn field(mut self, field: &str, description: impl Into<String>) -> Self {
+        let problem = (field.to_owned(), description.into());
+        refusal::add_problems(&mut self.details, std::iter::once(problem), 1);
         self
     }
 
     fn fields(mut self, problems: &[FieldProblem]) -> Self {
-        let mut room = MAX_DETAIL_BYTES;
-        for (shown, problem) in problems.iter().enumerate() {
+        let described = problems.iter().map(|problem| {
             let description = format!("{} ({})", problem.message, problem.code);
-            let size = problem.path.len() + description.len() + 16;
-            if size > room && shown > 0 {
-                let rest = problems.len() - shown;
-                return self.field("", format!("and {rest} more; ValidatePipeline lists them all"));
-            }
-            room = room.saturating_sub(size);
-            self = self.field(&problem.path, description);
-        }
+            (problem.path.clone(), description)
+        });
+        refusal::add_problems(&mut self.details, described, problems.len());
         self
     }
 
     fn precondition(mut self, kind: &'static str, subject: impl Into<String>, text: impl Into<String>) -> Self {
+        let (subject, text) = (cut(&subject.into()), cut(&text.into()));
         self.details.add_precondition_failure_violation(kind, subject, text);
         self
     }
@@ -84,11 +79,15 @@ impl Outline {
         let metadata: HashMap<String, String> = self
             .metadata
             .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
+            .map(|(key, value)| (key.to_owned(), cut(&value)))
             .collect();
         self.details.set_error_info(self.reason, DOMAIN, metadata);
-        Status::with_error_details(self.code, text, self.details)
+        refusal::status(self.code, &text, self.details)
     }
+}
+
+fn cut(text: &str) -> String {
+    refusal::shorten(text, refusal::MAX_METADATA)
 }
 
 macro_rules! statuses {
@@ -106,6 +105,7 @@ statuses! {
     SubmitError => of_submit;
     LookupError => of_lookup;
     ChangeError => of_change;
+    RenderError => of_render;
     ListError => of_list;
     WatchError => of_watch;
     SessionError => of_session;
@@ -131,6 +131,9 @@ fn of_submit(error: &SubmitError) -> Outline {
             .with("run", run.as_str())
             .with("stored_hash", stored_hash)
             .with("offered_hash", offered_hash),
+        SubmitError::RunDeleted { run } => {
+            Outline::new(Code::FailedPrecondition, "RUN_DELETED").with("run", run.to_string())
+        }
         SubmitError::NameTaken { name, namespace } => Outline::new(Code::AlreadyExists, "NAME_TAKEN")
             .with("run", name.as_str())
             .with("namespace", namespace.as_str()),
@@ -169,9 +172,11 @@ fn of_change(error: &ChangeError) -> Outline {
         ChangeError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_REQUEST").fields(problems),
         ChangeError::Lookup(error) => of_lookup(error),
         ChangeError::RequestIdReused {
+            run,
             stored_hash,
             offered_hash,
         } => Outline::new(Code::AlreadyExists, "REQUEST_ID_REUSED")
+            .with("run", run)
             .with("stored_hash", stored_hash)
             .with("offered_hash", offered_hash),
         ChangeError::RunEnded { run, state } => Outline::new(Code::FailedPrecondition, "RUN_ENDED")
@@ -187,6 +192,18 @@ fn of_change(error: &ChangeError) -> Outline {
     }
 }
 
+fn of_render(error: &RenderError) -> Outline {
+    match error {
+        RenderError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_PIPELINE").fields(problems),
+        RenderError::Lookup(error) => of_lookup(error),
+        RenderError::TooMany => Outline::new(Code::ResourceExhausted, "TOO_MANY_RENDERS")
+            .retry(RETRY_LATER)
+            .quota("renders", "the bound on rendered pipelines is reached"),
+        RenderError::TooSlow => Outline::new(Code::ResourceExhausted, "RENDER_TOO_SLOW"),
+        RenderError::Broken => Outline::new(Code::Internal, "RENDER_FAILED"),
+    }
+}
+
 fn of_list(error: &ListError) -> Outline {
     match error {
         ListError::Lookup(error) => of_lookup(error),
@@ -194,7 +211,8 @@ fn of_list(error: &ListError) -> Outline {
             error @ (FilterError::NotATerm { .. }
             | FilterError::UnknownKey { .. }
             | FilterError::UnknownState { .. }
-            | FilterError::BadPattern { .. }),
+            | FilterError::BadPattern { .. }
+            | FilterError::RepeatedKey { .. }),
         ) => Outline::new(Code::InvalidArgument, "BAD_FILTER").field("filter", error.to_string()),
         ListError::PageToken(error @ (PageTokenError::Malformed | PageTokenError::OtherRequest)) => {
             Outline::new(Code::InvalidArgument, "BAD_PAGE_TOKEN").field("pageToken", error.to_string())
@@ -221,9 +239,7 @@ fn of_watch(error: &WatchError) -> Outline {
 fn of_session(error: &SessionError) -> Outline {
     match error {
         SessionError::NoHello => Outline::new(Code::InvalidArgument, "NO_HELLO"),
-        SessionError::BadHello { field, fault } => {
-            Outline::new(Code::InvalidArgument, "BAD_HELLO").field(*field, fault)
-        }
+        SessionError::BadHello { field, fault } => Outline::new(Code::InvalidArgument, "BAD_HELLO").field(field, fault),
         SessionError::ProtocolMismatch { .. } => Outline::new(Code::FailedPrecondition, "PROTOCOL_MISMATCH"),
         SessionError::AliasTaken { alias, known, .. } => Outline::new(Code::AlreadyExists, "CLUSTER_ALIAS_TAKEN")
             .with("alias", alias)
@@ -237,6 +253,8 @@ fn of_session(error: &SessionError) -> Outline {
 #[cfg(test)]
 mod tests {
     use windlass_ids::{Namespace, RunName};
+
+    use tonic_types::StatusExt as _;
 
     use super::*;
 
@@ -271,6 +289,10 @@ mod tests {
                 offered_hash: "b".to_owned(),
             }
             .into(),
+            SubmitError::RunDeleted {
+                run: windlass_ids::RunId::from_bytes([7; 16]),
+            }
+            .into(),
             SubmitError::NameTaken {
                 name: run.clone(),
                 namespace: namespace.clone(),
@@ -298,9 +320,10 @@ mod tests {
             .into(),
             LookupError::HistoryGone { run: run.clone() }.into(),
             LookupError::StoreFailed.into(),
-            ChangeError::Invalid(vec![problem]).into(),
+            ChangeError::Invalid(vec![problem.clone()]).into(),
             ChangeError::Lookup(lookup()).into(),
             ChangeError::RequestIdReused {
+                run: text.clone(),
                 stored_hash: text.clone(),
                 offered_hash: text.clone(),
             }
@@ -321,6 +344,11 @@ mod tests {
             }
             .into(),
             ChangeError::Unavailable(Unavailable::ShuttingDown).into(),
+            RenderError::Invalid(vec![problem]).into(),
+            RenderError::Lookup(lookup()).into(),
+            RenderError::TooMany.into(),
+            RenderError::TooSlow.into(),
+            RenderError::Broken.into(),
             ListError::Lookup(lookup()).into(),
             ListError::Filter(FilterError::NotATerm {
                 term: text.clone(),
@@ -374,6 +402,7 @@ mod tests {
         Unavailable SHUTTING_DOWN retry
         InvalidArgument INVALID_PIPELINE fields=1
         AlreadyExists REQUEST_ID_REUSED
+        FailedPrecondition RUN_DELETED
         AlreadyExists NAME_TAKEN
         ResourceExhausted STORE_FULL retry quota
         ResourceExhausted QUEUE_FULL retry quota
@@ -392,6 +421,11 @@ mod tests {
         FailedPrecondition RUN_NOT_ENDED precondition
         FailedPrecondition NOT_LOST_CONTACT precondition
         Unavailable SHUTTING_DOWN retry
+        InvalidArgument INVALID_PIPELINE fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        ResourceExhausted TOO_MANY_RENDERS retry quota
+        ResourceExhausted RENDER_TOO_SLOW
+        Internal RENDER_FAILED
         InvalidArgument EMPTY_RUN fields=1
         InvalidArgument BAD_FILTER fields=1
         InvalidArgument BAD_PAGE_TOKEN fields=1
@@ -422,10 +456,21 @@ mod tests {
             })
             .collect();
         let status = Status::from(SubmitError::Invalid(problems));
-        assert!(status.details().len() < 6_000, "{}", status.details().len());
-        assert!(status.message().len() < 1_500);
+        assert!(status.details().len() < 5_000, "{}", status.details().len());
+        assert!(status.message().len() < 1_250);
         let fields = status.get_details_bad_request().expect("fields").field_violations;
         let last = fields.last().expect("some");
         assert!(last.description.starts_with("and 49"), "{}", last.description);
+
+        let long = "x".repeat(1 << 20);
+        let problem = FieldProblem::new(long.clone(), "BAD_VALUE", long.clone());
+        let status = Status::from(SubmitError::Invalid(vec![problem; 3]));
+        assert!(status.details().len() < 5_000, "{}", status.details().len());
+        assert!(status.message().starts_with("3 problems:\nxxx"), "{}", status.message());
+        let status = Status::from(LookupError::BadNamespace(long.clone()));
+        assert!(status.details().len() < 5_000, "{}", status.details().len());
+        let run = RunName(long.clone());
+        let status = Status::from(LookupError::UnknownStep { run, step: long });
+        assert!(status.details().len() < 5_000, "{}", status.details().len());
     }
 }

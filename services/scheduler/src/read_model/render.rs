@@ -10,6 +10,12 @@ use super::record::{AttemptRef, RunRecord, StepRef};
 use super::texts;
 use crate::store::{FailedStep, RunHeader, RunProgress};
 
+/// Most names of upstream steps of one step.
+const MAX_UPSTREAM: usize = 256;
+/// Most attempts of one step, and most bytes of them.
+const MAX_ATTEMPTS: usize = 100;
+const MAX_ATTEMPT_BYTES: usize = 256 * 1024;
+
 /// How much of a step is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepDetail {
@@ -126,6 +132,10 @@ pub(crate) fn step(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>, detai
         index: step.index.0,
         state: step_state(step.state).into(),
         upstream: upstream(meta, step.index, detail),
+        upstream_count: match detail {
+            StepDetail::Newest => 0,
+            StepDetail::Full => u32::try_from(definition.upstream_count(step.index)).unwrap_or(u32::MAX),
+        },
         attempts: attempts(meta, step, &resource_name, detail),
         state_time: Some(timestamp_to_proto(step.since)),
         deadline: deadline(meta, step).map(timestamp_to_proto),
@@ -140,13 +150,7 @@ pub(crate) fn step(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>, detai
 fn upstream(meta: &RunMeta, step: StepIndex, detail: StepDetail) -> Vec<String> {
     match detail {
         StepDetail::Newest => Vec::new(),
-        StepDetail::Full => {
-            let definition = &meta.definition;
-            definition
-                .upstream(step)
-                .map(|upstream| definition.step_name(upstream))
-                .collect()
-        }
+        StepDetail::Full => meta.definition.upstream_names(step, MAX_UPSTREAM),
     }
 }
 
@@ -154,12 +158,19 @@ fn attempts(meta: &RunMeta, step: &StepRef<'_>, resource_name: &str, detail: Ste
     let newest = std::iter::successors(step.attempt, AttemptRef::previous);
     let shown = match detail {
         StepDetail::Newest => 1,
-        StepDetail::Full => usize::MAX,
+        StepDetail::Full => MAX_ATTEMPTS,
     };
-    let mut attempts: Vec<_> = newest
-        .take(shown)
-        .map(|of| attempt(meta, step.index, &of, resource_name))
-        .collect();
+    let mut room = MAX_ATTEMPT_BYTES;
+    let mut attempts = Vec::new();
+    for of in newest.take(shown) {
+        let attempt = attempt(meta, step.index, &of, resource_name);
+        let bytes = prost::Message::encoded_len(&attempt);
+        if bytes > room && !attempts.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        attempts.push(attempt);
+    }
     attempts.reverse();
     attempts
 }

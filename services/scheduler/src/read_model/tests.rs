@@ -284,6 +284,78 @@ async fn only_a_watched_run_makes_events() {
 }
 
 #[test]
+fn i11_a_step_with_many_upstream_steps_and_attempts_is_shown_in_a_bounded_message() {
+    let file = "
+name: churn
+defaults: {image: i}
+steps:
+  - {name: first}
+  - name: many
+    matrix: [{name: A, values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}, {name: B, values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}, {name: C, values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}]
+  - {name: few, matrix: [{name: A, values: [0, 1, 2]}]}
+  - {name: last, upstream: [first, many, few.1], retries: {user: {attempts: 1000}}}
+  - {name: after, upstream: [few]}
+";
+    let meta = meta(file);
+    let last = StepIndex(1 + 1_100 + 3);
+    let mut record = RunRecord::new(meta.definition.len(), at(0));
+    let shown = |record: &RunRecord, index: StepIndex| {
+        let step = record.step(index).expect("a step");
+        render::step(&meta, record, &step, StepDetail::Full)
+    };
+    let step = shown(&record, last);
+    assert_eq!(step.upstream, ["first", "many", "few.1"]);
+    assert_eq!(
+        (step.upstream_count, step.message.as_str()),
+        (1_102, "after first, many.0, many.1 and more")
+    );
+    let after = shown(&record, StepIndex(last.0 + 1));
+    assert_eq!(after.upstream, ["few.0", "few.1", "few.2"]);
+    assert_eq!(after.message, "after few.0, few.1, few.2");
+
+    let mut story = vec![ChangeKind::RunAccepted];
+    for number in 1..=200 {
+        story.extend([launched(last, number), running(last, number)]);
+        let next = AfterFailure::Retry {
+            budget: Budget::User,
+            until: at(300),
+            charged: number,
+            allowed: 1000,
+        };
+        let mut change = failed(last, number, next);
+        if let ChangeKind::AttemptFailed { failure, .. } = &mut change {
+            failure.end.detail = Some(Box::new(EndDetail {
+                termination_message: "x".repeat(4096).into(),
+                ..EndDetail::default()
+            }));
+        }
+        story.push(change);
+    }
+    for change in changes(story) {
+        record.apply(&change);
+    }
+    let step = shown(&record, last);
+    let numbers: Vec<u32> = step.attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers.last(), Some(&200));
+    assert!((50..100).contains(&numbers.len()), "{numbers:?}");
+    assert!(step.encoded_len() < 300_000, "{}", step.encoded_len());
+}
+
+#[tokio::test]
+async fn a_snapshot_stays_as_it_was_and_costs_no_copy_while_nothing_changes() {
+    let meta = meta(FILE);
+    let record = RunRecord::new(meta.definition.len(), at(0));
+    let entry = RunEntry::new(meta, record);
+    let story = changes(story());
+    entry.apply(&story[..4]);
+    let snapshots = [Arc::clone(&entry.record()), Arc::clone(&entry.record())];
+    assert!(Arc::ptr_eq(&snapshots[0], &snapshots[1]));
+    entry.apply(&story[4..]);
+    assert_eq!(snapshots[0].last_sequence, 4);
+    assert_eq!(entry.record().last_sequence, 17);
+}
+
+#[test]
 fn i11_a_step_takes_few_bytes() {
     // performance P11: 300 bytes a step for all that the scheduler keeps.
     let (waiting, started) = RunRecord::bytes();

@@ -1,5 +1,6 @@
 //! What people read about states: one sentence each, without the state's name.
 
+use windlass_ids::StepIndex;
 use windlass_scheduling::{
     AttemptPhase, EndDetail, FailureClass, RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
 };
@@ -9,6 +10,9 @@ use super::record::{AttemptRef, Cancel, RunRecord, StepRef, Why};
 
 /// At most this many names stand in a sentence.
 const MAX_NAMES: usize = 3;
+
+/// At most this many upstream steps are looked at for the sentence of a waiting one.
+const MAX_LOOKED_AT: usize = 1_000;
 
 /// What a run's message is made of.
 pub(crate) struct RunSummary<'a> {
@@ -96,11 +100,19 @@ pub(crate) fn step_reason(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>
 
 fn waiting(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>) -> String {
     let definition = &meta.definition;
-    let open = definition
-        .upstream(step.index)
-        .filter(|upstream| record.step(*upstream).is_some_and(|step| !step.state.is_terminal()));
-    let names: Vec<String> = open.map(|upstream| definition.step_name(upstream)).collect();
-    format!("after {}", list(&names, names.len()))
+    let is_open = |upstream: &StepIndex| record.step(*upstream).is_some_and(|step| !step.state.is_terminal());
+    let (mut names, mut open) = (Vec::new(), 0);
+    for upstream in definition.upstream(step.index).take(MAX_LOOKED_AT).filter(is_open) {
+        if names.len() < MAX_NAMES {
+            names.push(definition.step_name(upstream));
+        }
+        open += 1;
+    }
+    match definition.upstream_count(step.index) {
+        ..=MAX_LOOKED_AT => format!("after {}", list(&names, open)),
+        all if names.is_empty() => format!("after {all} steps"),
+        _ => format!("after {} and more", names.join(", ")),
+    }
 }
 
 /// The first names, and how many more of `total` there are.

@@ -46,7 +46,7 @@ impl PackedDefinition {
     /// Packs a definition: small ones as they are, others with zstd.
     pub fn pack(kind: DefinitionKind, content: impl Into<Bytes>) -> Self {
         let content = content.into();
-        match pack::pack(&content) {
+        match pack::pack(&content, MAX_UNPACKED) {
             Some(packed) => Self {
                 kind,
                 encoding: Encoding::Zstd,

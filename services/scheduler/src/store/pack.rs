@@ -16,9 +16,9 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The packed form, when it is worth it.
-pub(crate) fn pack(plain: &[u8]) -> Option<Vec<u8>> {
-    if plain.len() < PACK_FROM {
+/// The packed form, when it is worth it. What [`unpack`] would refuse for its size is never packed.
+pub(crate) fn pack(plain: &[u8], limit: usize) -> Option<Vec<u8>> {
+    if plain.len() < PACK_FROM || plain.len() > limit {
         return None;
     }
     let packed = COMPRESSOR.with_borrow_mut(|compressor| {
@@ -57,12 +57,13 @@ mod tests {
     #[test]
     fn what_was_packed_comes_back_within_its_limit() {
         let plain = b"name: churn\n".repeat(500);
-        let packed = pack(&plain).expect("worth it");
+        let packed = pack(&plain, plain.len()).expect("worth it");
         assert!(packed.len() < plain.len() / 10);
         assert_eq!(unpack(&packed, plain.len()).expect("unpacks"), plain);
         assert!(unpack(&packed, plain.len() - 1).is_err());
         assert!(unpack(&packed[..packed.len() - 3], plain.len()).is_err());
         assert!(unpack(b"no frame", 100).is_err());
-        assert_eq!(pack(b"short"), None);
+        assert_eq!(pack(b"short", 100), None);
+        assert_eq!(pack(&plain, plain.len() - 1), None);
     }
 }

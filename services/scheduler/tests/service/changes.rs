@@ -3,11 +3,18 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tonic::Code;
+use tonic_types::StatusExt as _;
 use windlass_api::pipeline::v1::{Retries, RetryBudget};
 use windlass_api::run::v1 as run;
 
 use crate::executor::Play;
-use crate::support::{Stage, eventually, pipeline, reason};
+use crate::support::{Stage, eventually, pipeline, reason, submission};
+
+/// The run in the details of a status.
+fn about(status: &tonic::Status) -> String {
+    let info = status.get_details_error_info().expect("details");
+    info.metadata["run"].clone()
+}
 
 fn soon() -> Option<prost_types::Duration> {
     Some(prost_types::Duration {
@@ -96,6 +103,7 @@ async fn i5_a_cancelled_run_stops_what_runs_and_says_who_cancelled_it() {
         (status.code(), reason(&status).as_str()),
         (Code::AlreadyExists, "REQUEST_ID_REUSED")
     );
+    assert_eq!(about(&status), run.name);
 }
 
 #[tokio::test]
@@ -121,7 +129,17 @@ async fn i2_a_lost_attempt_is_replaced_only_after_a_person_confirmed_its_death()
     stage.step_in(&run, "train", run::StepState::Succeeded).await;
     runs.confirm_dead(confirm("train", "d1"))
         .await
-        .expect_err("another attempt is meant now, so the id is used again");
+        .expect("the same request is answered again");
+    let other = run::ConfirmDeadRequest {
+        attempt: 2,
+        ..confirm("train", "d1")
+    };
+    let status = runs.confirm_dead(other).await.expect_err("another attempt");
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::AlreadyExists, "REQUEST_ID_REUSED")
+    );
+    assert_eq!(about(&status), run.name);
     let status = runs
         .confirm_dead(confirm("train", "d2"))
         .await
@@ -176,6 +194,30 @@ async fn only_an_ended_run_is_deleted_and_then_it_is_gone() {
         .expect("the same request is answered again")
         .into_inner();
     assert_eq!(again, deleted);
+    let by_id = run::DeleteRunRequest {
+        run: run.id.clone(),
+        ..delete.clone()
+    };
+    runs.delete_run(by_id).await.expect("the same run by its id");
+    let another = run::DeleteRunRequest {
+        run: "another".to_owned(),
+        ..delete.clone()
+    };
+    let status = runs.delete_run(another).await.expect_err("another run");
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::AlreadyExists, "REQUEST_ID_REUSED")
+    );
+    assert_eq!(about(&status), run.name);
+    let status = runs
+        .submit_run(submission("r1", pipeline(&[("a", &[])])))
+        .await
+        .expect_err("the request made a run, and must not make another");
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::FailedPrecondition, "RUN_DELETED")
+    );
+    assert_eq!(about(&status), run.id);
     let get = run::GetRunRequest {
         namespace: "ml".to_owned(),
         run: run.id.clone(),

@@ -7,6 +7,7 @@ mod lists;
 mod one_step;
 mod relay;
 mod relays;
+mod rendering;
 mod restarts;
 mod sessions;
 mod submitting;

@@ -55,6 +55,7 @@ async fn i9_every_problem_is_found_at_once_with_its_path() {
     let request = run::SubmitRunRequest {
         namespace: "No Namespace".to_owned(),
         name: "Bad Name".to_owned(),
+        parameters: [("RATE".to_owned(), prost_types::Value { kind: None })].into(),
         ..submission("", bad)
     };
     let status = stage.scheduler.runs().submit_run(request).await.expect_err("refused");
@@ -64,13 +65,19 @@ async fn i9_every_problem_is_found_at_once_with_its_path() {
     );
     let fields = status.get_details_bad_request().expect("fields").field_violations;
     let paths: Vec<&str> = fields.iter().map(|violation| violation.field.as_str()).collect();
-    for path in ["requestId", "name", "namespace"] {
+    let expected = [
+        "requestId",
+        "name",
+        "namespace",
+        "parameters.RATE",
+        "pipeline.steps[0].upstream[0]",
+        "pipeline.steps[1].name",
+        "pipeline.steps[1].timeout",
+    ];
+    for path in expected {
         assert!(paths.contains(&path), "{path} in {paths:?}");
     }
-    assert!(
-        paths.iter().any(|path| path.starts_with("pipeline.steps[")),
-        "{paths:?}"
-    );
+    assert_eq!(paths.len(), expected.len(), "{paths:?}");
     let missing = run::SubmitRunRequest {
         pipeline: None,
         ..submission("r1", pipeline(&[]))
@@ -150,6 +157,57 @@ async fn a_step_without_an_image_is_refused_where_images_are_used() {
         .await
         .expect_err("refused");
     assert!(status.message().contains("image"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn i11_a_pod_that_kubernetes_would_not_take_is_refused() {
+    let stage = Stage::new(|_, _| Play::Hold).await;
+    let mut large = pipeline(&[("extract", &[]), ("train", &[])]);
+    large.steps[1].args = vec!["x".repeat(1_500_000)];
+    large.steps[0].matrix = vec![MatrixAxis {
+        name: "A".to_owned(),
+        values: vec![text("a"), text(&"x".repeat(20_000))],
+    }];
+    large.steps[0].args = vec!["$(A)".repeat(60)];
+    let status = stage
+        .scheduler
+        .runs()
+        .submit_run(submission("r1", large))
+        .await
+        .expect_err("refused");
+    let fields = status.get_details_bad_request().expect("fields").field_violations;
+    let paths: Vec<&str> = fields.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["pipeline.steps[0]", "pipeline.steps[1]"],
+        "{}",
+        status.message()
+    );
+    assert!(status.message().contains("(LIMIT)"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn i11_a_few_bytes_that_would_expand_to_millions_are_refused_at_once() {
+    let stage = Stage::new(|_, _| Play::Hold).await;
+    let mut cube = pipeline(&[("train", &[])]);
+    let values = (0..215).map(|number| text(&number.to_string()));
+    let values: Vec<_> = values.collect();
+    cube.steps[0].matrix = ["A", "B", "C"]
+        .map(|name| MatrixAxis {
+            name: name.to_owned(),
+            values: values.clone(),
+        })
+        .into();
+    cube.steps[0].image = Some("i:$(A)$(B)$(C)".to_owned());
+    let mut runs = stage.scheduler.runs();
+    let refusing = runs.submit_run(submission("r1", cube));
+    let status = tokio::time::timeout(std::time::Duration::from_secs(20), refusing).await;
+    let status = status.expect("in time").expect_err("refused");
+    assert!(
+        status.message().contains("9938375 steps after expansion"),
+        "{}",
+        status.message()
+    );
 }
 
 fn text(value: &str) -> prost_types::Value {

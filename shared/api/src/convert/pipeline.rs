@@ -4,29 +4,20 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 use windlass_pipeline::model;
-use windlass_pipeline::{Code, Fragment, Millis, Pipeline, Violation};
+use windlass_pipeline::{Code, Fragment, Millis, Pipeline, Violation, Violations};
 
 use super::values::{json_from_struct, millis_from_proto, scalar_from_value, scalar_to_value, struct_from_map};
 use crate::pipeline::v1 as pb;
 
-/// A message as a pipeline.
-///
-/// # Errors
-/// Every value that the model cannot hold, with its path.
-pub fn pipeline_from_proto(message: pb::Pipeline) -> Result<Pipeline, Vec<Violation>> {
-    let mut reader = Reader::default();
-    let pipeline = reader.pipeline(message);
-    if reader.problems.is_empty() {
-        Ok(pipeline)
-    } else {
-        Err(reader.problems)
-    }
+/// A message as a pipeline. What the model cannot hold is left out, so that the rest can be checked, and stands in `problems` with
+/// its path.
+pub fn pipeline_from_proto(message: pb::Pipeline, problems: &mut Violations) -> Pipeline {
+    Reader { problems }.pipeline(message)
 }
 
 /// Collects problems while it reads, so that all are found at once.
-#[derive(Default)]
-struct Reader {
-    problems: Vec<Violation>,
+struct Reader<'p> {
+    problems: &'p mut Violations,
 }
 
 macro_rules! enum_readers {
@@ -82,7 +73,7 @@ macro_rules! template {
     };
 }
 
-impl Reader {
+impl Reader<'_> {
     fn problem(&mut self, path: &str, message: String) {
         self.problems.push(Violation::new(path, Code::BadValue, message));
     }
@@ -141,7 +132,7 @@ impl Reader {
                 .map(|(path, axis)| model::MatrixAxis {
                     name: axis.name,
                     values: indexed(&join(&path, "values"), axis.values)
-                        .filter_map(|(path, value)| self.scalar(&path, value))
+                        .map(|(path, value)| self.scalar(&path, value).unwrap_or_default())
                         .collect(),
                 })
                 .collect(),
@@ -273,7 +264,7 @@ fn pod_settings(message: pb::PodSettings) -> model::PodSettings {
         runtime_class_name: message.runtime_class_name,
         init_containers: fragments(message.init_containers),
         sidecars: fragments(message.sidecars),
-        overlay: message.overlay.map(fragment),
+        overlay: message.overlay.map(|fields| Fragment::patch(json_from_struct(fields))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost_types::value::Kind;
 use serde_json::{Map, Number, Value as Json};
 use windlass_ids::Timestamp;
-use windlass_pipeline::{Code, Millis, Scalar, Violation};
+use windlass_pipeline::{Code, Millis, Scalar, Violation, Violations};
 
 /// A point in time as a message.
 pub fn timestamp_to_proto(timestamp: Timestamp) -> prost_types::Timestamp {
@@ -46,7 +46,7 @@ pub fn std_duration_from_proto(duration: &prost_types::Duration) -> Option<Durat
 /// A message as a duration of the pipeline model, rounded up to milliseconds.
 ///
 /// # Errors
-/// A violation at `path` when it is negative.
+/// A violation at `path` when it is negative or longer than ten years, as in a file.
 pub fn millis_from_proto(path: &str, duration: &prost_types::Duration) -> Result<Millis, Violation> {
     let duration = std_duration_from_proto(duration).ok_or_else(|| {
         Violation::new(
@@ -55,9 +55,11 @@ pub fn millis_from_proto(path: &str, duration: &prost_types::Duration) -> Result
             "must not be negative; write a duration such as 90s, 45m or 2h",
         )
     })?;
-    Ok(Millis(
-        u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
-    ))
+    let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).map(Millis);
+    millis
+        .ok()
+        .filter(|millis| *millis <= Millis::MAX)
+        .ok_or_else(|| Violation::new(path, Code::BadValue, "must not be longer than ten years"))
 }
 
 /// JSON as a message. Numbers become floating-point numbers, as `google.protobuf.Value` has no others.
@@ -121,20 +123,19 @@ pub(super) fn scalar_to_value(scalar: &Scalar) -> prost_types::Value {
 
 /// The parameter values of a submission.
 ///
-/// # Errors
-/// A violation at `parameters.NAME` for every value that is no text, number or boolean.
+/// What is no text, number or boolean has some value, so that the rest can be checked, and a violation at `parameters.NAME`.
 pub fn parameters_from_proto(
     parameters: BTreeMap<String, prost_types::Value>,
-) -> Result<BTreeMap<String, Scalar>, Vec<Violation>> {
-    let mut problems = Vec::new();
-    let mut values = BTreeMap::new();
-    for (name, value) in parameters {
-        match scalar_from_value(&format!("parameters.{name}"), value) {
-            Ok(scalar) => drop(values.insert(name, scalar)),
-            Err(violation) => problems.push(violation),
-        }
-    }
-    if problems.is_empty() { Ok(values) } else { Err(problems) }
+    problems: &mut Violations,
+) -> BTreeMap<String, Scalar> {
+    let mut read = |(name, value): (String, _)| {
+        let scalar = scalar_from_value(&format!("parameters.{name}"), value).unwrap_or_else(|violation| {
+            problems.push(violation);
+            Scalar::default()
+        });
+        (name, scalar)
+    };
+    parameters.into_iter().map(&mut read).collect()
 }
 
 /// Parameter values as messages.
@@ -158,10 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_duration_is_refused_with_its_path() {
+    fn a_negative_or_endless_duration_is_refused_with_its_path() {
         let violation =
             millis_from_proto("timeout", &prost_types::Duration { seconds: -1, nanos: 0 }).expect_err("refused");
         assert_eq!((violation.path.as_str(), violation.code), ("timeout", Code::BadValue));
+        let long = prost_types::Duration {
+            seconds: 400_000_000,
+            nanos: 0,
+        };
+        let violation = millis_from_proto("timeout", &long).expect_err("refused");
+        assert_eq!(violation.message, "must not be longer than ten years");
         let short = prost_types::Duration { seconds: 0, nanos: 1 };
         assert_eq!(millis_from_proto("timeout", &short).expect("valid"), Millis(1));
     }

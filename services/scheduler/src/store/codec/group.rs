@@ -264,7 +264,7 @@ fn append(message: &impl Message, bytes: &mut Vec<u8>) {
 
 pub(super) fn frame_packed(message: &impl Message) -> Vec<u8> {
     let plain = message.encode_to_vec();
-    let (framing, content) = match pack::pack(&plain) {
+    let (framing, content) = match pack::pack(&plain, MAX_UNPACKED) {
         Some(packed) => (ZSTD, packed),
         None => (PLAIN, plain),
     };
