@@ -211,7 +211,7 @@ impl Executors {
         let here = |session: &&Session| session.cluster == cluster && !session.draining;
         let mut active = self.sessions.values().filter(here);
         let somebody_sees = active.any(|session| session.connected && !session.passed_over);
-        let serves = |session: &Session| !session.draining && !(session.passed_over && somebody_sees);
+        let serves = |session: &Session| !(session.draining || session.passed_over && somebody_sees);
         let Some(owners) = self
             .clusters
             .get_mut(cluster as usize)
