@@ -566,7 +566,8 @@ impl World {
         }
     }
 
-    /// Somebody removes the finalizer of a pod and deletes it by force: its object is gone, its processes go on where its node does not hear of it.
+    /// Somebody removes the finalizer of a pod and deletes it by force: its object is gone, its processes go on, since its node does not
+    /// hear of it.
     ///
     /// Only of pods that were reported, and while nobody posts them again: the name of one that goes unseen may be taken once more, which no
     /// scheduler can know.
@@ -589,7 +590,7 @@ impl World {
             return;
         }
         let Some(pod) = self.pods.remove(&attempt) else { return };
-        if pod.alive && pod.unreachable {
+        if pod.alive {
             self.ghosts.insert(attempt);
         }
         self.gone.insert(attempt, pod.uid);
