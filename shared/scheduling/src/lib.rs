@@ -16,6 +16,7 @@
 //!
 //! [`Change`]s are explicit about everything that was decided, so recovery applies them and never decides again.
 
+mod absence;
 mod admission;
 mod apply;
 mod attempt;
