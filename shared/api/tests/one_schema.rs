@@ -72,7 +72,7 @@ fn template() -> Value {
             "runtimeClassName": "kata",
             "initContainers": [{"image": "busybox", "name": "fetch"}],
             "sidecars": [{"image": "busybox", "name": "proxy"}],
-            "overlay": {"hostname": "h"},
+            "overlay": {"hostname": "h", "subdomain": null},
         },
     })
 }

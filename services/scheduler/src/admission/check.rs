@@ -1,6 +1,6 @@
 //! Checking a pipeline as far as possible before it runs: its fields, its graph, and the pods that it would make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use windlass_api::convert::{parameters_from_proto, pipeline_from_proto};
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
@@ -127,14 +127,24 @@ impl Checker {
         if let Err(error) = manifest::owner(&run) {
             found.push(manifest_problem("", &error));
         }
+        // Pods of steps without a matrix differ in names only when their templates are equal.
+        let mut good = HashSet::new();
         for (index, source) in resolved.sources.iter().enumerate() {
+            let is_single = source.matrix.is_empty();
+            if is_single && good.contains(&source.template) {
+                continue;
+            }
             let instances = BTreeSet::from([source.first, source.first + longest(source)]);
             let problems = instances
                 .into_iter()
                 .filter_map(|instance| self.check_pod(&run, resolved, instance, index));
+            let before = found.len();
             found.extend(problems.take(1));
             if found.len() > MAX_VIOLATIONS {
                 break;
+            }
+            if is_single && found.len() == before {
+                good.insert(source.template);
             }
         }
         found
