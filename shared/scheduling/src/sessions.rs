@@ -107,6 +107,7 @@ impl Scheduler {
         Ok(())
     }
 
+    /// A late or repeated report says nothing about the stream, so this does not undo [`Self::disconnect`]: only a new connection does.
     pub(crate) fn hear(&mut self, turn: &mut Turn<'_>, incarnation: Incarnation) -> Result<(), Rejection> {
         self.session(incarnation)?.heard_at = turn.now;
         Ok(())
@@ -181,7 +182,8 @@ impl Scheduler {
         for (incarnation, cluster, end) in ended {
             self.executors.sessions.remove(&incarnation);
             turn.effect(Effect::SessionEnded { incarnation });
-            self.raise_fence(cluster, end);
+            // Its own count of the lease began no later than ours; a stall of ours is no reason to be less careful.
+            self.raise_fence(cluster, end.max(turn.now));
             self.sight_changed(turn.now, cluster);
             self.deal_shards(turn, cluster);
             self.requeue_credit();

@@ -291,7 +291,7 @@ impl Agent {
                 .map(|_| Self::attempt_keys(inventory.in_flight.iter().copied()))
                 .unwrap_or_default(),
             last: complete.is_some(),
-            inventory: inventory.number,
+            list: inventory.number,
             chunk,
         }));
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long this executor may act without hearing from the scheduler. Every frame renews it.
+/// How long this executor may act without being heard by the scheduler.
+///
+/// It counts from when the newest frame that the scheduler has taken in was sent, as the scheduler's frames say. So it ends no later than
+/// the scheduler's own count, however long frames lay in buffers and however long either process stood still.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     state: Mutex<State>,
@@ -18,18 +21,18 @@ struct State {
 }
 
 impl Lease {
-    /// A session began: the lease has this length, and begins now.
-    pub(crate) fn granted(&self, length: Duration, now: Instant) {
+    /// A session began: the lease has this length, and counts from when the Hello was sent.
+    pub(crate) fn granted(&self, length: Duration, hello_sent: Instant) {
         let mut state = self.lock();
         state.length = length;
-        state.heard = Some(now);
+        state.heard = Some(hello_sent);
     }
 
-    /// A frame of the scheduler arrived.
-    pub(crate) fn renew(&self, now: Instant) {
+    /// The scheduler has heard a frame that was sent then.
+    pub(crate) fn renew(&self, sent: Instant) {
         let mut state = self.lock();
-        if state.heard.is_some() {
-            state.heard = Some(now);
+        if let Some(heard) = &mut state.heard {
+            *heard = sent.max(*heard);
         }
     }
 
@@ -69,5 +72,10 @@ mod tests {
         );
         lease.renew(start + seconds(15));
         assert!(lease.holds_for(seconds(10), start + seconds(35)));
+        lease.renew(start);
+        assert!(
+            lease.holds_for(seconds(10), start + seconds(35)),
+            "an old frame takes nothing back"
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message;
 use windlass_ids::AttemptId;
@@ -22,10 +23,22 @@ const BATCH: usize = 512;
 const WINDOW: usize = 64;
 
 /// The outgoing side of the session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     changed: Notify,
+    /// Where the clock of frames begins.
+    origin: Instant,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            origin: Instant::now(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +105,9 @@ impl Outbox {
         state.resent = 0;
         if !resumed {
             state.taken = 0;
+            // Lists refer to orders of the session that has ended; a new one is wanted. The scheduler passes a list with a gap over.
+            state.messages.retain(|message| !is_inventory(message));
+            state.sent.retain(|(_, message)| !is_inventory(message));
         }
         state.told = 0;
         drop(state);
@@ -114,18 +130,35 @@ impl Outbox {
 
     /// The next message of this stream; a heartbeat when there is none for `idle`.
     pub(crate) async fn next(&self, idle: Duration) -> dispatch::ConnectRequest {
-        let deadline = tokio::time::Instant::now() + idle;
+        let deadline = Instant::now() + idle;
         loop {
-            if let Some(message) = self.lock().next() {
-                return message;
+            let next = self.lock().next();
+            if let Some(message) = next {
+                return self.stamp(message);
             }
             if tokio::time::timeout_at(deadline, self.changed.notified())
                 .await
                 .is_err()
             {
-                return self.lock().heartbeat();
+                let heartbeat = self.lock().heartbeat();
+                return self.stamp(heartbeat);
             }
         }
+    }
+
+    /// Writes the time of sending into a frame.
+    fn stamp(&self, frame: dispatch::ConnectRequest) -> dispatch::ConnectRequest {
+        let millis = self.origin.elapsed().as_millis();
+        dispatch::ConnectRequest {
+            sent_ms: u64::try_from(millis).unwrap_or(u64::MAX),
+            ..frame
+        }
+    }
+
+    /// When a frame with this stamp was sent; `None` for a stamp that was never written.
+    pub(crate) fn instant_of(&self, sent_ms: u64) -> Option<Instant> {
+        let sent = self.origin.checked_add(Duration::from_millis(sent_ms))?;
+        (sent_ms > 0 && sent <= Instant::now()).then_some(sent)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -179,8 +212,13 @@ impl State {
             sequence,
             acknowledged: self.taken,
             message: Some(message),
+            ..dispatch::ConnectRequest::default()
         }
     }
+}
+
+fn is_inventory(message: &Message) -> bool {
+    matches!(message, Message::Inventory(_))
 }
 
 #[cfg(test)]

@@ -135,14 +135,15 @@ impl Session {
     ) -> Result<(), SessionError> {
         let (send, requests) = mpsc::channel(16);
         let hello = dispatch::ConnectRequest {
-            sequence: 0,
             acknowledged: self.outbox.taken(),
             message: Some(Request::Hello(self.hello())),
+            ..dispatch::ConnectRequest::default()
         };
+        let hello_sent = Instant::now();
         send.send(hello).await.map_err(|_| SessionError::Ended)?;
         let opened = tokio::time::timeout(WELCOME_TIMEOUT, client.connect(ReceiverStream::new(requests))).await;
         let mut responses = opened.map_err(|_| SessionError::Silent)??.into_inner();
-        let welcome = self.welcome(&mut responses).await?;
+        let welcome = self.welcome(&mut responses, hello_sent).await?;
         *welcomed = true;
         metrics::set_flag(metrics::CONNECTED, true);
         let heartbeat = welcome.heartbeat_interval.and_then(duration).unwrap_or(HEARTBEAT);
@@ -183,6 +184,7 @@ impl Session {
     async fn welcome(
         &mut self,
         responses: &mut Streaming<dispatch::ConnectResponse>,
+        hello_sent: Instant,
     ) -> Result<dispatch::SchedulerWelcome, SessionError> {
         let first = tokio::time::timeout(WELCOME_TIMEOUT, responses.message()).await;
         let first = first.map_err(|_| SessionError::Silent)??.ok_or(SessionError::Ended)?;
@@ -205,7 +207,7 @@ impl Session {
         let resumed = welcome.resumed && welcome.epoch == self.epoch;
         self.epoch = welcome.epoch;
         let length = welcome.lease.and_then(duration).unwrap_or(LEASE);
-        self.lease.granted(length, Instant::now());
+        self.lease.granted(length, hello_sent);
         self.outbox.begin_stream(welcome.received_sequence, resumed);
         tracing::info!(epoch = welcome.epoch, resumed, %installation, "session with the scheduler began");
         let (taken, up) = oneshot::channel();
@@ -223,7 +225,9 @@ impl Session {
         loop {
             let next = tokio::time::timeout(silence, responses.message()).await;
             let response = next.map_err(|_| SessionError::Silent)??.ok_or(SessionError::Ended)?;
-            self.lease.renew(Instant::now());
+            if let Some(sent) = self.outbox.instant_of(response.heard_ms) {
+                self.lease.renew(sent);
+            }
             self.outbox.acknowledged(response.acknowledged);
             let taken = self.outbox.taken();
             let Some(message) = response.message else { continue };

@@ -276,6 +276,7 @@ impl DispatchService for Scripted {
             sequence: 0,
             acknowledge: true,
             acknowledged: 0,
+            heard_ms: 0,
             seen: Vec::new(),
         };
         self.0
@@ -326,6 +327,8 @@ pub struct Session {
     pub acknowledge: bool,
     /// The last numbered message that came.
     pub acknowledged: u64,
+    /// When the newest frame was sent, on the executor's clock.
+    pub heard_ms: u64,
     /// Observations in the order of their coming.
     pub seen: Vec<Observation>,
 }
@@ -434,6 +437,7 @@ impl Session {
             sequence,
             acknowledged,
             message: Some(message),
+            heard_ms: self.heard_ms,
         };
         self.responses.send(Ok(response)).await.expect("the executor listens");
     }
@@ -444,6 +448,7 @@ impl Session {
         loop {
             let next = tokio::time::timeout_at(deadline, self.requests.message()).await;
             let request = next.expect("a message in time").expect("no error").expect("no end");
+            self.heard_ms = request.sent_ms;
             if request.sequence > 0 {
                 self.acknowledged = self.acknowledged.max(request.sequence);
             }

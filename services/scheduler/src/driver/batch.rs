@@ -7,7 +7,9 @@ use windlass_ids::{RunId, Timestamp};
 use windlass_scheduling::{Decision, Event, Explanation, Rejection, Scheduler, StepState};
 
 use super::ahead::Ahead;
-use super::command::{ChangeOrder, Command, ConnectOrder, DeleteOrder, ExplainOrder, Refusal, Report, Submission};
+use super::command::{
+    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExplainOrder, Refusal, Report, Submission,
+};
 use super::held::{Acknowledgement, Answer, Held};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
@@ -72,6 +74,7 @@ impl Batch {
             Command::Delete(order) => self.delete(live, *order),
             Command::Connect(order) => self.connect(live, *order),
             Command::Report(report) => self.report(live, *report),
+            Command::Disconnected(gone) => self.disconnected(live, &gone),
             Command::Explain(order) => self.explain(live, order),
         }
     }
@@ -160,29 +163,56 @@ impl Batch {
     }
 
     fn report(&mut self, live: &mut Live, report: Report) {
-        let incarnation = report.session.incarnation;
-        if report.session.is_retired() {
+        let session = report.session;
+        let incarnation = session.incarnation;
+        if session.is_retired() {
             return;
         }
-        for event in report.events {
-            match live.core.handle(self.now, event, &mut self.decision) {
-                Ok(()) => {}
-                // Its lease has ended while its stream was open. Nothing is acknowledged: it says everything again when it comes back.
-                Err(Rejection::UnknownExecutor { incarnation: unknown }) if unknown == incarnation => {
-                    tracing::info!(executor_id = %incarnation, "executor has to connect anew: its lease has ended");
-                    return report.session.retire();
-                }
-                Err(rejection) => tracing::debug!(%rejection, executor_id = %incarnation, "report passed over"),
+        if let Err(rejection) = self.tell(live, Event::ExecutorHeard { incarnation }) {
+            // Its lease has ended while its stream was open. Nothing is acknowledged: it says everything again when it comes back.
+            tracing::info!(executor_id = %incarnation, %rejection, "executor has to connect anew");
+            return session.retire();
+        }
+        session.hear(report.sent_ms);
+        if report.launched > 0 {
+            let up_to = report.launched;
+            self.tell(live, Event::LaunchesAcknowledged { incarnation, up_to }).ok();
+        }
+        let mut acknowledgement = Acknowledgement {
+            session: Arc::clone(&session),
+            sequence: report.sequence,
+            inventory: false,
+            containers: BTreeMap::new(),
+        };
+        if report.sequence == 0 || session.take(report.sequence) {
+            for event in report.events {
+                self.tell(live, event).ok();
+            }
+            acknowledgement.containers = report.containers;
+            if let Some(whole) = report.chunk.and_then(|chunk| session.join(chunk)) {
+                let (by, inventory) = (incarnation, Box::new(whole.inventory));
+                self.tell(live, Event::InventoryReported { by, inventory }).ok();
+                acknowledgement.containers = whole.containers;
+                acknowledgement.inventory = true;
             }
         }
-        if report.sequence > 0 || report.inventory || !report.containers.is_empty() {
-            self.held.acknowledgements.push(Acknowledgement {
-                session: report.session,
-                sequence: report.sequence,
-                inventory: report.inventory,
-                containers: report.containers,
-            });
+        if acknowledgement.sequence > 0 || !acknowledgement.containers.is_empty() {
+            self.held.acknowledgements.push(acknowledgement);
         }
+    }
+
+    /// A stream ended. Nothing is told when another one began meanwhile.
+    fn disconnected(&mut self, live: &mut Live, gone: &Disconnected) {
+        let incarnation = gone.session.incarnation;
+        if gone.session.is_current(gone.stream) {
+            self.tell(live, Event::ExecutorDisconnected { incarnation }).ok();
+        }
+    }
+
+    /// Tells the core what an executor said. What it refuses is passed over: reports may be late or repeated.
+    fn tell(&mut self, live: &mut Live, event: Event) -> Result<(), Rejection> {
+        let told = live.core.handle(self.now, event, &mut self.decision);
+        told.inspect_err(|rejection| tracing::debug!(%rejection, "report passed over"))
     }
 
     fn explain(&mut self, live: &Live, order: ExplainOrder) {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use windlass_ids::{AttemptId, RunId, StepIndex};
 use windlass_scheduling::{Event, Explanation, Rejection};
 
 use super::reservations::Reservation;
 use crate::definition::RunDefinition;
 use crate::errors::{SubmitError, Unavailable};
-use crate::executors::Session;
+use crate::executors::{InventoryChunk, Session};
 use crate::store::{PackedDefinition, RequestRecord, RunHeader};
 
 /// A command; those of executors and of people share a lane, submissions have one of their own.
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Connect(Box<ConnectOrder>),
     /// An executor said something.
     Report(Box<Report>),
+    /// A stream of an executor ended.
+    Disconnected(Disconnected),
     /// Somebody asks what a run or step waits for.
     Explain(ExplainOrder),
 }
@@ -79,17 +81,48 @@ pub(crate) struct ConnectOrder {
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
+/// A stream of an executor ended.
+#[derive(Debug)]
+pub(crate) struct Disconnected {
+    pub(crate) session: Arc<Session>,
+    /// Number of the stream in the session: another one may have begun.
+    pub(crate) stream: u64,
+}
+
 /// An executor said something. Events that the core refuses are passed over: reports may be late or repeated.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) session: Arc<Session>,
     /// To be acknowledged once the events are durable; 0 for what is not numbered.
     pub(crate) sequence: u64,
+    /// When it was sent, on the executor's clock.
+    pub(crate) sent_ms: u64,
+    /// The newest launch that the executor has taken over; 0 when nothing new is known.
+    pub(crate) launched: u64,
+    /// What the message says, unless it was taken in before.
     pub(crate) events: Vec<Event>,
-    /// Whether a whole inventory is among the events.
-    pub(crate) inventory: bool,
+    /// A part of an inventory.
+    pub(crate) chunk: Option<InventoryChunk>,
     /// Containers whose logs can be read.
     pub(crate) containers: BTreeMap<AttemptId, Vec<String>>,
+    /// Its room in the lane.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Report {
+    /// A frame that says nothing.
+    pub(crate) fn new(session: Arc<Session>, sequence: u64) -> Self {
+        Self {
+            session,
+            sequence,
+            sent_ms: 0,
+            launched: 0,
+            events: Vec::new(),
+            chunk: None,
+            containers: BTreeMap::new(),
+            room: None,
+        }
+    }
 }
 
 /// Somebody asks what a run, or one step, waits for.
@@ -109,6 +142,8 @@ pub(crate) struct Limits {
     pub(crate) submissions: usize,
     /// Other commands that wait; senders wait with them.
     pub(crate) reports: usize,
+    /// Bytes of executors' reports that wait; their streams wait with them.
+    pub(crate) report_bytes: usize,
     /// Submissions of one batch.
     pub(crate) batch_submissions: usize,
     /// Other commands of one batch.
@@ -122,6 +157,7 @@ impl Default for Limits {
         Self {
             submissions: 4_096,
             reports: 8_192,
+            report_bytes: 256 * 1024 * 1024,
             batch_submissions: 512,
             batch_reports: 4_096,
             depth: 4,
@@ -134,7 +170,13 @@ impl Default for Limits {
 pub(crate) struct Inbox {
     submissions: mpsc::Sender<Command>,
     reports: mpsc::Sender<Command>,
+    /// Room for the bytes of reports, in units of [`ROOM_UNIT`].
+    room: Arc<Semaphore>,
+    most_room: u32,
 }
+
+/// Bytes of a report that count as one.
+const ROOM_UNIT: usize = 1024;
 
 /// Where commands come out.
 #[derive(Debug)]
@@ -153,7 +195,14 @@ pub(crate) fn inbox(limits: Limits) -> (Inbox, Outlet) {
         reports: reports_out,
         limits,
     };
-    (Inbox { submissions, reports }, outlet)
+    let most_room = u32::try_from(limits.report_bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+    let inbox = Inbox {
+        submissions,
+        reports,
+        room: Arc::new(Semaphore::new(most_room as usize)),
+        most_room,
+    };
+    (inbox, outlet)
 }
 
 impl Inbox {
@@ -165,6 +214,14 @@ impl Inbox {
                 mpsc::error::TrySendError::Full(_) => SubmitError::QueueFull,
                 mpsc::error::TrySendError::Closed(_) => Unavailable::ShuttingDown.into(),
             })
+    }
+
+    /// Queues a report of `bytes` bytes, after waiting for room for it. One that is larger than the whole lane waits until it has it alone.
+    pub(crate) async fn report(&self, mut report: Report, bytes: usize) -> Result<(), Unavailable> {
+        let units = u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(units.min(self.most_room));
+        report.room = Some(room.await.map_err(|_| Unavailable::ShuttingDown)?);
+        self.send(Command::Report(Box::new(report))).await
     }
 
     /// Queues a command, after waiting for room.

@@ -31,8 +31,8 @@ use crate::shared::Shared;
 use crate::store::{CommitBatch, Committed, Store, StoreError};
 
 pub(crate) use command::{
-    ChangeOrder, Command, ConnectOrder, DeleteOrder, ExplainOrder, Inbox, Limits, Outlet, Refusal, Report, Submission,
-    inbox,
+    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExplainOrder, Inbox, Limits, Outlet, Refusal,
+    Report, Submission, inbox,
 };
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use reservations::{Reservation, Reservations, ReservedKey};
@@ -160,7 +160,6 @@ impl Driver {
     ) -> Result<(), StoreError> {
         metrics::histogram!(metric::BATCH_COMMANDS).record(commands.len() as f64);
         let mut batch = Batch::new(self.shared.clock.now());
-        batch.tick(live);
         for command in commands.drain(..) {
             if matches!(command, Command::Connect(_)) {
                 let before = std::mem::replace(&mut batch, Batch::new(self.shared.clock.now()));
@@ -168,6 +167,8 @@ impl Driver {
             }
             batch.apply(live, command);
         }
+        // Last, so that no lease ends whose executor was heard: after a stall its reports are here, and had no chance to be applied.
+        batch.tick(live);
         self.commit(store, live, batch, held).await
     }
 

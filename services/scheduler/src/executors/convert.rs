@@ -1,15 +1,10 @@
 //! Messages of executors as events of the core.
 
-use std::collections::BTreeMap;
-
 use windlass_api::convert::timestamp_from_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::run::v1::FailureClass as WireClass;
 use windlass_ids::{AttemptId, PodUid, RunId, StepIndex};
-use windlass_scheduling::{AttemptEnd, AttemptPhase, EndDetail, FailureClass, Inventory, Observation, ShardSet};
-
-/// Most observations and creates in flight of one inventory.
-const MAX_INVENTORY: usize = 4_000_000;
+use windlass_scheduling::{AttemptEnd, AttemptPhase, EndDetail, FailureClass, Observation};
 
 /// What cannot be understood, as text for the session's end.
 pub(crate) type Fault = String;
@@ -102,70 +97,6 @@ fn failure_class(class: WireClass) -> Option<FailureClass> {
     })
 }
 
-/// Joins the chunks of an inventory.
-#[derive(Debug, Default)]
-pub(crate) struct InventoryChunks {
-    /// Number of the inventory, and of the chunk that comes next.
-    next: (u64, u32),
-    inventory: Inventory,
-    /// Containers of the pods, for the log relays.
-    containers: BTreeMap<AttemptId, Vec<String>>,
-}
-
-/// A whole inventory.
-#[derive(Debug)]
-pub(crate) struct WholeInventory {
-    pub(crate) inventory: Inventory,
-    pub(crate) containers: BTreeMap<AttemptId, Vec<String>>,
-    /// The last numbered message of the scheduler that it reflects.
-    pub(crate) reflects_sequence: u64,
-}
-
-impl InventoryChunks {
-    /// Adds a chunk; returns the inventory with the last one. One of which a chunk did not come is none: another
-    /// one is to be asked for.
-    ///
-    /// # Errors
-    /// When a part cannot be understood or the inventory is too large.
-    pub(crate) fn add(&mut self, chunk: wire::Inventory) -> Result<Option<WholeInventory>, Fault> {
-        if chunk.chunk == 0 {
-            *self = Self::default();
-            self.next = (chunk.inventory, 0);
-        }
-        if self.next != (chunk.inventory, chunk.chunk) {
-            return Ok(None);
-        }
-        self.next.1 += 1;
-        let shards: [u8; 32] = chunk.shards[..]
-            .try_into()
-            .map_err(|_| "inventory.shards must have 32 bytes")?;
-        self.inventory.shards = ShardSet::from_bytes(&shards);
-        for mut message in chunk.observations {
-            let containers = std::mem::take(&mut message.containers);
-            let observation = observation(message)?;
-            if !containers.is_empty() {
-                self.containers.insert(observation.attempt, containers);
-            }
-            self.inventory.observations.push(observation);
-        }
-        for key in &chunk.in_flight {
-            self.inventory.in_flight.push(attempt(Some(key))?);
-        }
-        if self.inventory.observations.len() + self.inventory.in_flight.len() > MAX_INVENTORY {
-            return Err(format!("an inventory may list at most {MAX_INVENTORY} attempts"));
-        }
-        if !chunk.last {
-            return Ok(None);
-        }
-        let whole = std::mem::take(self);
-        Ok(Some(WholeInventory {
-            inventory: whole.inventory,
-            containers: whole.containers,
-            reflects_sequence: chunk.reflects_sequence,
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,30 +142,5 @@ mod tests {
         assert!(with(|message| message.pod_uid = "x".to_owned()).starts_with("pod_uid"));
         let classless = with(|message| message.end = Some(wire::AttemptEnd::default()));
         assert_eq!(classless, "end.failure_class is missing");
-    }
-
-    #[test]
-    fn an_inventory_is_whole_with_its_last_chunk() {
-        let mut chunks = InventoryChunks::default();
-        let chunk = |inventory, chunk, last| wire::Inventory {
-            shards: vec![0xff; 32],
-            reflects_sequence: 9,
-            observations: vec![message()],
-            last,
-            inventory,
-            chunk,
-            ..wire::Inventory::default()
-        };
-        let mut add = |of, number, last| chunks.add(chunk(of, number, last)).expect("understood");
-        assert!(add(1, 0, false).is_none());
-        let whole = add(1, 1, true).expect("whole");
-        assert_eq!(whole.inventory.observations.len(), 2);
-        assert_eq!(whole.inventory.shards, ShardSet::ALL);
-        assert_eq!(whole.reflects_sequence, 9);
-        assert!(add(2, 0, true).is_some_and(|next| next.inventory.observations.len() == 1));
-        // The first chunk of the third went to another stream; the fourth begins before the third has ended.
-        assert!(add(3, 1, true).is_none());
-        assert!(add(4, 0, false).is_none() && add(5, 0, false).is_none() && add(4, 1, true).is_none());
-        assert!(add(5, 1, true).is_some_and(|next| next.inventory.observations.len() == 2));
     }
 }

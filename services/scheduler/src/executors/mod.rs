@@ -5,6 +5,7 @@
 
 mod convert;
 mod hello;
+mod inventory;
 mod leases;
 mod material;
 mod outbox;
@@ -22,6 +23,7 @@ use windlass_ids::{AttemptId, ClusterUid, Incarnation, Namespace, PodUid, RunId,
 use windlass_scheduling::{Effect, Launch, ShardSet};
 
 pub(crate) use hello::negotiate;
+pub(crate) use inventory::InventoryChunk;
 pub(crate) use outbox::key;
 pub(crate) use session::Session;
 pub(crate) use stream::connect;

@@ -287,8 +287,8 @@ impl Outbox {
     fn number(&mut self, message: Message) {
         let message = wire::ConnectResponse {
             sequence: self.window.next(),
-            acknowledged: 0,
             message: Some(message),
+            ..wire::ConnectResponse::default()
         };
         self.window.push(message.encoded_len(), message.clone());
         self.ready.push_back(message);
@@ -298,9 +298,8 @@ impl Outbox {
 /// A frame that says nothing but what is acknowledged.
 fn heartbeat() -> wire::ConnectResponse {
     wire::ConnectResponse {
-        sequence: 0,
-        acknowledged: 0,
         message: Some(Message::Heartbeat(wire::Heartbeat {})),
+        ..wire::ConnectResponse::default()
     }
 }
 

@@ -8,6 +8,7 @@ use windlass_api::dispatch::v1::ConnectResponse;
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
 use super::hello::Hello;
+use super::inventory::{InventoryChunk, InventoryChunks, WholeInventory};
 use super::outbox::Outbox;
 
 /// See the module.
@@ -27,8 +28,11 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
-    /// The last numbered message that was handed to the driver.
+    /// The last numbered message that the core has taken in.
     taken: u64,
+    /// When the newest frame that the core has taken in was sent, on the executor's clock.
+    heard_ms: u64,
+    inventory: InventoryChunks,
     stream: Option<CancellationToken>,
     /// Number of the stream that may take messages; older ones get none any more.
     generation: u64,
@@ -48,6 +52,8 @@ impl Session {
             state: Mutex::new(State {
                 outbox: Outbox::new(),
                 taken: 0,
+                heard_ms: 0,
+                inventory: InventoryChunks::default(),
                 stream: None,
                 generation: 0,
                 retired: false,
@@ -86,6 +92,10 @@ impl Session {
         self.detach();
         let token = CancellationToken::new();
         let mut state = self.lock();
+        if state.retired {
+            // Another session took its place while this stream was being opened.
+            token.cancel();
+        }
         state.stream = Some(token.clone());
         (state.generation, token)
     }
@@ -104,7 +114,19 @@ impl Session {
         }
     }
 
-    /// Whether a numbered message is new; it is taken over from now on.
+    /// Whether a stream was not sent away, and no other one took its place.
+    pub(crate) fn is_current(&self, generation: u64) -> bool {
+        let state = self.lock();
+        !state.retired && state.generation == generation
+    }
+
+    /// The core has heard a frame: the executor's lease counts from when it was sent.
+    pub(crate) fn hear(&self, sent_ms: u64) {
+        let mut state = self.lock();
+        state.heard_ms = state.heard_ms.max(sent_ms);
+    }
+
+    /// Whether a numbered message is new. Asked where it is applied and nowhere before: what is taken is what is acknowledged (I1).
     pub(crate) fn take(&self, sequence: u64) -> bool {
         let mut state = self.lock();
         let new = sequence > state.taken;
@@ -112,17 +134,32 @@ impl Session {
         new
     }
 
+    /// Adds a chunk of an inventory that was taken; returns the inventory with the last one.
+    pub(crate) fn join(&self, chunk: InventoryChunk) -> Option<WholeInventory> {
+        let mut state = self.lock();
+        let last = chunk.is_last();
+        let Some(mut whole) = state.inventory.add(chunk) else {
+            // One of which a chunk did not come says nothing: another one is asked for.
+            if last {
+                state.outbox.request_inventory();
+            }
+            return None;
+        };
+        whole.inventory.reflects = state.outbox.order_at(whole.reflects_sequence);
+        Some(whole)
+    }
+
     /// The next message for a stream, when there is something to say and the stream is still the session's.
     pub(crate) fn next(&self, generation: u64) -> Option<ConnectResponse> {
         let mut state = self.lock();
         let current = state.generation == generation;
-        (current && state.outbox.has_work()).then(|| state.outbox.next())
+        (current && state.outbox.has_work()).then(|| state.next())
     }
 
     /// A message that keeps the stream alive, and acknowledges; `None` when another stream took over.
     pub(crate) fn heartbeat(&self, generation: u64) -> Option<ConnectResponse> {
         let mut state = self.lock();
-        (state.generation == generation).then(|| state.outbox.next())
+        (state.generation == generation).then(|| state.next())
     }
 
     /// Waits until there may be something to say.
@@ -132,5 +169,14 @@ impl Session {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next(&mut self) -> ConnectResponse {
+        ConnectResponse {
+            heard_ms: self.heard_ms,
+            ..self.outbox.next()
+        }
     }
 }

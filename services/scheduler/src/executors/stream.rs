@@ -1,9 +1,9 @@
 //! One stream of an executor: Hello and Welcome, then a reader and a writer that do not wait for each other.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -12,10 +12,11 @@ use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_request::Message;
 use windlass_scheduling::{Event, Rejection};
 
-use super::convert::{self, InventoryChunks};
+use super::convert;
 use super::hello::Hello;
+use super::inventory::InventoryChunk;
 use super::session::Session;
-use crate::driver::{Command, ConnectOrder, Refusal, Report};
+use crate::driver::{Command, ConnectOrder, Disconnected, Refusal, Report};
 use crate::errors::{SessionError, Unavailable};
 use crate::shared::{Partition, Shared};
 
@@ -58,7 +59,6 @@ pub(crate) async fn connect(
     let reader = Reader {
         shared: Arc::clone(&shared),
         session: Arc::clone(&session),
-        inventory: InventoryChunks::default(),
         acknowledged: 0,
     };
     let writer = Writer {
@@ -178,9 +178,9 @@ fn welcome(
         heartbeat_interval: Some(duration_to_proto(shared.timing.heartbeat)),
     };
     wire::ConnectResponse {
-        sequence: 0,
         acknowledged: received,
         message: Some(wire::connect_response::Message::Welcome(welcome)),
+        ..wire::ConnectResponse::default()
     }
 }
 
@@ -202,15 +202,12 @@ async fn serve(
     tracing::info!(executor_id = %incarnation, reason = ended.as_ref().map(tracing::field::display), "executor's stream ended");
     if !stream.is_cancelled() {
         stream.cancel();
-        let gone = Report {
+        let gone = Disconnected {
             session,
-            sequence: 0,
-            events: vec![Event::ExecutorDisconnected { incarnation }],
-            inventory: false,
-            containers: BTreeMap::new(),
+            stream: writer.generation,
         };
         // Without a driver nobody needs to know.
-        shared.inbox.send(Command::Report(Box::new(gone))).await.ok();
+        shared.inbox.send(Command::Disconnected(gone)).await.ok();
     }
     if let Some(error) = ended {
         writer.outgoing.try_send(Err(error.into())).ok();
@@ -252,7 +249,6 @@ impl Writer {
 struct Reader {
     shared: Arc<Shared>,
     session: Arc<Session>,
-    inventory: InventoryChunks,
     acknowledged: u64,
 }
 
@@ -263,41 +259,31 @@ impl Reader {
                 Ok(Some(message)) => message,
                 Ok(None) | Err(_) => return None,
             };
-            let sequence = message.sequence;
+            let (sequence, bytes) = (message.sequence, message.encoded_len());
             let report = match self.report(message) {
                 Ok(report) => report,
                 Err(fault) => return Some(SessionError::BadMessage { sequence, fault }),
             };
-            if let Err(error) = self.shared.inbox.send(Command::Report(Box::new(report))).await {
+            if let Err(error) = self.shared.inbox.report(report, bytes).await {
                 return Some(error.into());
             }
         }
     }
 
     fn report(&mut self, message: wire::ConnectRequest) -> Result<Report, convert::Fault> {
-        let incarnation = self.session.incarnation;
-        let mut report = Report {
-            session: Arc::clone(&self.session),
-            sequence: message.sequence,
-            events: vec![Event::ExecutorHeard { incarnation }],
-            inventory: false,
-            containers: BTreeMap::new(),
-        };
+        let mut report = Report::new(Arc::clone(&self.session), message.sequence);
+        report.sent_ms = message.sent_ms;
         if message.acknowledged > self.acknowledged {
             self.acknowledged = message.acknowledged;
-            let up_to = self.session.tell(|outbox| outbox.acknowledged(message.acknowledged));
-            if up_to > 0 {
-                report.events.push(Event::LaunchesAcknowledged { incarnation, up_to });
-            }
+            report.launched = self.session.tell(|outbox| outbox.acknowledged(message.acknowledged));
         }
-        let new = message.sequence == 0 || self.session.take(message.sequence);
-        if let (true, Some(message)) = (new, message.message) {
+        if let Some(message) = message.message {
             self.events(message, &mut report)?;
         }
         Ok(report)
     }
 
-    fn events(&mut self, message: Message, report: &mut Report) -> Result<(), convert::Fault> {
+    fn events(&self, message: Message, report: &mut Report) -> Result<(), convert::Fault> {
         let incarnation = self.session.incarnation;
         match message {
             Message::Hello(_) => return Err("a second Hello".to_owned()),
@@ -324,23 +310,7 @@ impl Reader {
                     });
                 }
             }
-            Message::Inventory(chunk) => {
-                let last = chunk.last;
-                let whole = self.inventory.add(chunk)?;
-                if whole.is_none() && last {
-                    self.session.tell(|outbox| outbox.request_inventory());
-                }
-                if let Some(mut whole) = whole {
-                    let reflects = whole.reflects_sequence;
-                    whole.inventory.reflects = self.session.tell(|outbox| outbox.order_at(reflects));
-                    report.containers = whole.containers;
-                    report.inventory = true;
-                    report.events.push(Event::InventoryReported {
-                        by: incarnation,
-                        inventory: Box::new(whole.inventory),
-                    });
-                }
-            }
+            Message::Inventory(chunk) => report.chunk = Some(InventoryChunk::read(chunk)?),
         }
         Ok(())
     }

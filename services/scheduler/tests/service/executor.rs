@@ -61,6 +61,11 @@ pub(crate) struct Seen {
     pub(crate) pods: BTreeMap<Key, wire::Observation>,
     /// Whether nothing is answered.
     pub(crate) muted: bool,
+    /// Frames that came.
+    pub(crate) frames: usize,
+    /// When the last frame of ours was sent, and the newest one that the scheduler has heard: a clock that counts frames.
+    pub(crate) clock: u64,
+    pub(crate) heard: u64,
     /// Launch messages in the order of the frames.
     pub(crate) launch_frames: usize,
 }
@@ -146,8 +151,13 @@ impl Executor {
         *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner) = Some(outgoing.clone());
         let mut incoming = client.connect(ReceiverStream::new(receiver)).await?.into_inner();
         while let Some(message) = incoming.message().await? {
-            if self.seen().muted {
-                continue;
+            {
+                let mut seen = self.seen();
+                seen.frames += 1;
+                seen.heard = message.heard_ms;
+                if seen.muted {
+                    continue;
+                }
             }
             for reply in self.play(message) {
                 if outgoing.send(reply).await.is_err() {
@@ -170,12 +180,20 @@ impl Executor {
 
     /// Lets a pod that runs end well. Without a stream the next inventory shows it.
     pub(crate) async fn finish(&self, pod: &Key) {
+        self.finish_all(std::slice::from_ref(pod)).await;
+    }
+
+    /// As [`Self::finish`], with all pods in one message.
+    pub(crate) async fn finish_all(&self, pods: &[Key]) {
         let message = {
             let mut seen = self.seen();
-            let running = seen.pods.get(pod).expect("the pod is there");
-            let ended = success(running.attempt.as_ref().expect("an attempt"), running.grant);
-            seen.pods.insert(pod.clone(), ended.clone());
-            let observations = vec![ended];
+            let mut observations = Vec::new();
+            for pod in pods {
+                let running = seen.pods.get(pod).expect("the pod is there");
+                let ended = success(running.attempt.as_ref().expect("an attempt"), running.grant);
+                seen.pods.insert(pod.clone(), ended.clone());
+                observations.push(ended);
+            }
             numbered(
                 &mut seen,
                 connect_request::Message::Observations(wire::Observations { observations }),
@@ -251,7 +269,7 @@ impl Executor {
                     reflects_sequence: seen.last,
                     observations: seen.pods.values().cloned().collect(),
                     last: true,
-                    inventory: seen.inventories as u64,
+                    list: seen.inventories as u64,
                     ..wire::Inventory::default()
                 }));
             }
@@ -267,14 +285,10 @@ impl Executor {
                 observations,
             }));
         }
-        let last = seen.last;
         let mut out: Vec<_> = replies.into_iter().map(|reply| numbered(&mut seen, reply)).collect();
         if out.is_empty() {
-            out.push(wire::ConnectRequest {
-                sequence: 0,
-                acknowledged: last,
-                message: Some(connect_request::Message::Heartbeat(wire::Heartbeat {})),
-            });
+            let heartbeat = connect_request::Message::Heartbeat(wire::Heartbeat {});
+            out.push(frame(&mut seen, 0, heartbeat));
         }
         out
     }
@@ -282,10 +296,17 @@ impl Executor {
 
 fn numbered(seen: &mut Seen, message: connect_request::Message) -> wire::ConnectRequest {
     seen.sent += 1;
+    let sequence = seen.sent;
+    frame(seen, sequence, message)
+}
+
+fn frame(seen: &mut Seen, sequence: u64, message: connect_request::Message) -> wire::ConnectRequest {
+    seen.clock += 1;
     wire::ConnectRequest {
-        sequence: seen.sent,
+        sequence,
         acknowledged: seen.last,
         message: Some(message),
+        sent_ms: seen.clock,
     }
 }
 

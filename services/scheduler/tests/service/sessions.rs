@@ -169,3 +169,18 @@ async fn i3_an_executor_whose_lease_ended_under_an_open_stream_connects_anew_and
     assert_eq!(stage.executor.seen().launches.len(), 1);
     again.abort();
 }
+
+#[tokio::test]
+async fn i2_frames_to_an_executor_that_is_not_heard_do_not_lengthen_its_lease() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut short = config(data.path());
+    short.lease = std::time::Duration::from_secs(2);
+    let stage = Stage::with(data, short, |_, _| Play::Hold).await;
+    let seen = || stage.executor.seen();
+    eventually("heartbeats that echo", || async { (seen().heard > 2).then_some(()) }).await;
+    stage.executor.mute();
+    let frames = seen().frames;
+    let clock = seen().clock;
+    eventually("more frames", || async { (seen().frames > frames + 3).then_some(()) }).await;
+    assert!(seen().heard <= clock, "nothing was heard that was not sent");
+}

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use windlass_api::run::v1::{RunState, StepState};
 
 use crate::executor::{Executor, Identity, Play};
+use crate::explaining::explain;
 use crate::relay::Relay;
 use crate::support::{Stage, config, eventually, pipeline};
 
@@ -89,6 +90,11 @@ async fn i2_a_session_that_was_given_up_is_not_resumed_and_its_launches_are_not_
     let run = stage.submit("r1", pipeline(&[("a", &[])])).await;
     stage.step_in(&run, "a", StepState::Starting).await;
     stage.playing.abort();
+    eventually("the end of the stream", || async {
+        let explained = explain(&stage.scheduler, &run.name, "a").await;
+        (explained[0].blocker == "OUT_OF_SIGHT").then_some(())
+    })
+    .await;
     let (heir, playing) = heir(&stage, 2, Play::Succeed);
     assert_eq!(stage.ended(&run).await.state(), RunState::Succeeded);
     assert_eq!(heir.seen().launches.len(), 1, "it was launched by the heir");

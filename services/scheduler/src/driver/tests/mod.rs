@@ -1,5 +1,7 @@
 //! The driver with a store that fails when it is told to.
 
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use windlass_api::dispatch::v1::ExecutorHello;
 use windlass_api::run::v1::SubmitRunRequest;
 use windlass_ids::{InstallationId, Namespace, RequestId, RunId};
 use windlass_scheduling::{Change, Config as CoreConfig};
@@ -17,7 +18,6 @@ use windlass_service::Clock;
 use super::{Driver, Limits, OpenStore, inbox, recover};
 use crate::admission::{Checker, Submitter, submit};
 use crate::errors::{SubmitError, Unavailable};
-use crate::executors::{Hello, Session, open_session};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
 use crate::shared::{Shared, Timing};
@@ -97,7 +97,14 @@ struct Bench {
     driving: JoinHandle<Result<(), StoreError>>,
 }
 
-async fn bench(data: &Path) -> Bench {
+/// A driver that does not run yet.
+struct Built {
+    driver: Driver,
+    broken: Arc<AtomicBool>,
+    opened: Arc<AtomicU32>,
+}
+
+fn build(data: &Path) -> Built {
     let (broken, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let options = SqliteOptions {
         reserve_bytes: 0,
@@ -134,6 +141,12 @@ async fn bench(data: &Path) -> Bench {
         core: CoreConfig::default(),
         open,
     };
+    Built { driver, broken, opened }
+}
+
+async fn bench(data: &Path) -> Bench {
+    let Built { driver, broken, opened } = build(data);
+    let shared = Arc::clone(&driver.shared);
     let recovered = recover(&driver.open, &driver.core, &shared).await.expect("opens");
     let shutdown = CancellationToken::new();
     let driving = tokio::spawn(driver.run(recovered, shutdown.clone()));
@@ -217,37 +230,4 @@ async fn i11_submissions_beyond_the_queue_are_refused_at_once() {
         .expect("an answer");
     let refused = refused.factor_first().0.expect_err("the queue is full");
     assert_eq!(refused, SubmitError::QueueFull);
-}
-
-fn hello(resume_epoch: u64) -> Hello {
-    let hello = ExecutorHello {
-        incarnation: "00000000-0000-4000-8000-000000000001".to_owned(),
-        protocol_min: 1,
-        protocol_max: 1,
-        cluster_uid: "uid".to_owned(),
-        cluster_alias: "prod".to_owned(),
-        resume_epoch,
-        ..ExecutorHello::default()
-    };
-    Hello::check(hello).expect("a good Hello")
-}
-
-#[tokio::test]
-async fn i2_a_session_that_the_core_has_given_up_begins_anew_even_before_anybody_was_told() {
-    let data = tempfile::tempdir().expect("a folder");
-    let bench = bench(data.path()).await;
-    let partition = bench.shared.partition().expect("open");
-    let hello = hello(partition.epoch);
-    // The core does not know it, and nothing has taken it away yet.
-    let given_up = Arc::new(Session::new(&hello, partition.epoch));
-    bench.shared.executors.install(Arc::clone(&given_up));
-
-    let (session, resumed) = open_session(&bench.shared, &partition, &hello).await.expect("opens");
-    assert!(!resumed);
-    assert!(given_up.is_retired());
-    assert!(!Arc::ptr_eq(&session, &given_up));
-    let (again, resumed) = open_session(&bench.shared, &partition, &hello).await.expect("opens");
-    assert!(resumed && Arc::ptr_eq(&session, &again), "the core knows this one");
-    bench.shutdown.cancel();
-    bench.driving.await.expect("no panic").expect("ends well");
 }
