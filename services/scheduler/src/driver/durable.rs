@@ -1,6 +1,7 @@
 //! What happens once a batch is durable: readers, watchers, answers, acknowledgements, orders. In this order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use windlass_ids::RunId;
 use windlass_scheduling::{Change, Effect};
@@ -9,7 +10,7 @@ use super::Driver;
 use super::batch::Live;
 use super::held::Held;
 use crate::metric;
-use crate::read_model::Applied;
+use crate::read_model::{Applied, RunEntry};
 
 impl Driver {
     /// Carries a durable batch out.
@@ -21,7 +22,7 @@ impl Driver {
         for entry in batch.accepted {
             shared.runs.insert(entry);
         }
-        self.show(batch.changes);
+        let ended = self.show(batch.changes);
         for run in batch.deleted {
             shared.history.forget(run);
             shared.relays.forget(run, shared);
@@ -41,16 +42,22 @@ impl Driver {
         for effect in batch.effects {
             self.effect(live, &effect);
         }
+        // Only now: the orders for their last pods refer to them, and what is remembered of ended runs is bounded.
+        for entry in ended {
+            shared.history.remember(&entry);
+            shared.runs.remove(entry.meta().header.id);
+        }
         shared.relays.explain_pods(shared);
     }
 
-    /// Lets readers and watchers see durable changes.
-    fn show(&self, changes: Vec<Change>) {
+    /// Lets readers and watchers see durable changes; returns the runs that have ended.
+    fn show(&self, changes: Vec<Change>) -> Vec<Arc<RunEntry>> {
         let shared = &self.shared;
         let mut by_run: BTreeMap<RunId, Vec<Change>> = BTreeMap::new();
         for change in changes {
             by_run.entry(change.run).or_default().push(change);
         }
+        let mut ended = Vec::new();
         for (run, changes) in by_run {
             let Some(entry) = shared.runs.get(run) else {
                 continue;
@@ -58,10 +65,10 @@ impl Driver {
             let applied = entry.apply(&changes);
             shared.relays.changed(&entry, &changes, shared);
             if applied == Applied::Ended {
-                shared.history.remember(&entry);
-                shared.runs.remove(run);
+                ended.push(entry);
             }
         }
+        ended
     }
 
     fn effect(&self, live: &mut Live, effect: &Effect) {

@@ -24,7 +24,14 @@ impl Relays {
         keep_until: Option<Timestamp>,
         shared: &Shared,
     ) {
-        let entry = shared.runs.get(attempt.run).or_else(|| shared.history.get(attempt.run));
+        let known = self
+            .lock()
+            .sources
+            .get(&attempt)
+            .map(|source| Arc::clone(&source.entry));
+        let entry = known
+            .or_else(|| shared.runs.get(attempt.run))
+            .or_else(|| shared.history.get(attempt.run));
         if let (Some(pod), Some(entry)) = (pod, entry) {
             self.let_go(entry, attempt, pod, cluster, keep_until, shared);
         }

@@ -211,3 +211,32 @@ async fn a_subscribed_run_shows_all_its_sources_and_its_end() {
     assert_eq!(refusal.code, 5, "NOT_FOUND");
     following.abort();
 }
+
+/// More runs than are kept after their end, all of which end at once.
+async fn many_runs_that_end_at_once(seal_deadline: Duration) {
+    const RUNS: usize = 300;
+    let stage = keeping(seal_deadline, |_, _| Play::Hold).await;
+    for number in 0..RUNS {
+        stage.submit(&format!("r{number}"), pipeline(&[("a", &[])])).await;
+    }
+    let pods = eventually("the pods", || async {
+        let seen = stage.executor.seen();
+        (seen.pods.len() == RUNS).then(|| seen.pods.keys().cloned().collect::<Vec<_>>())
+    })
+    .await;
+    stage.executor.finish_all(&pods).await;
+    eventually("all releases", || async {
+        (stage.executor.seen().releases.len() == RUNS).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn i4_pods_of_many_runs_that_end_at_once_are_all_released() {
+    many_runs_that_end_at_once(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn i4_pods_of_many_runs_that_end_at_once_are_all_released_after_their_logs() {
+    many_runs_that_end_at_once(Duration::from_millis(1)).await;
+}
