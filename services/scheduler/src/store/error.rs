@@ -93,12 +93,9 @@ impl StoreError {
     /// Whether trying again, after opening and recovering the store, may help without anybody doing something first.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Full { .. }
-            | Self::LowSpace { .. }
-            | Self::Poisoned { .. }
-            | Self::NotRecovered
-            | Self::Closed
-            | Self::Io { .. } => true,
+            Self::Full { .. } | Self::LowSpace { .. } | Self::NotRecovered | Self::Closed | Self::Io { .. } => true,
+            // As transient as what it comes from: one that was fenced must not take a new epoch from the one who fenced it.
+            Self::Poisoned { cause } => cause.is_transient(),
             Self::Fenced { .. }
             | Self::NewerSchema { .. }
             | Self::Held { .. }
@@ -133,6 +130,17 @@ pub enum HistoryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_follows_from_a_failure_is_as_final_as_the_failure() {
+        let poisoned = |cause: StoreError| StoreError::Poisoned { cause: Arc::new(cause) };
+        assert!(!poisoned(StoreError::Fenced { epoch: 3 }).is_transient());
+        assert!(!poisoned(poisoned(StoreError::Fenced { epoch: 3 })).is_transient());
+        let full = StoreError::Full {
+            path: "/data/windlass.db".into(),
+        };
+        assert!(poisoned(full).is_transient());
+    }
 
     #[test]
     fn errors_that_people_meet_are_one_clear_line() {
