@@ -9,6 +9,7 @@ use windlass_ids::{AttemptId, InstallationId, Timestamp};
 
 use super::assess::{Assessment, assess};
 use super::classify;
+use super::gone::Gone;
 use super::identity::attempt_of;
 use super::model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
 use super::nodes::Nodes;
@@ -100,6 +101,7 @@ pub struct Fleet {
     /// Grants of creates in flight: the watch may show a pod before its create is answered.
     expected: HashMap<AttemptId, u64>,
     nodes: Nodes,
+    gone: Gone,
     generation: u32,
 }
 
@@ -119,6 +121,7 @@ impl Fleet {
             waits: BTreeMap::new(),
             expected: HashMap::new(),
             nodes: Nodes::default(),
+            gone: Gone::default(),
             generation: 0,
         }
     }
@@ -213,7 +216,7 @@ impl Fleet {
             self.forget(attempt);
             return Change::None;
         }
-        if self.is_old(attempt, pod) {
+        if self.is_old(attempt, pod) || self.gone.contains(hash_of(pod.metadata.uid.as_str())) {
             return Change::None;
         }
         let sight = self.take_over(attempt, pod, now);
@@ -583,7 +586,9 @@ impl Fleet {
     /// Forgets an attempt.
     pub fn forget(&mut self, attempt: AttemptId) {
         if let Some(live) = self.live.remove(&attempt) {
-            self.by_uid.remove(&hash_of(&live.uid));
+            let uid_hash = hash_of(&live.uid);
+            self.by_uid.remove(&uid_hash);
+            self.gone.insert(uid_hash);
         }
         self.waits.remove(&attempt);
         self.expected.remove(&attempt);

@@ -5,6 +5,7 @@
 pub mod assess;
 mod classify;
 pub mod fleet;
+mod gone;
 pub mod identity;
 pub mod model;
 pub mod nodes;

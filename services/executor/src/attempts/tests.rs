@@ -563,6 +563,9 @@ fn what_comes_late_of_a_released_pod_is_not_a_new_one() {
     assert_eq!(saw(&mut fleet, &live(12, main_ended(0, "Completed")), 1), None);
     assert_eq!(fleet.said_to_be_gone(attempt(), "u"), None, "no read is needed");
     assert!(fleet.is_empty());
+    // A list that began before it went.
+    assert_eq!(saw(&mut fleet, &live(11, running()), 2), None);
+    assert!(fleet.is_empty());
 }
 
 #[test]

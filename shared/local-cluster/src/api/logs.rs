@@ -96,6 +96,10 @@ impl Api {
                 // Nobody to ask: an API server answers with nothing.
                 return Ok(body::bytes(StatusCode::NO_CONTENT, PLAIN, Bytes::new()));
             }
+            // Completed without a process, which wrote nothing.
+            (None, false) if has_ended(&value, &container) => {
+                return Ok(body::bytes(StatusCode::OK, PLAIN, Bytes::new()));
+            }
             (None, false) => return Err(not_started(&value, target.name(), &container)),
         };
         let run = RunFolder::new(&folder, &container, start);
@@ -145,6 +149,16 @@ fn container_name(pod: &Value, asked: &str) -> Result<String, ApiError> {
             Err(ApiError::bad_request(text))
         }
     }
+}
+
+/// Whether a container was started and has ended.
+fn has_ended(pod: &Value, container: &str) -> bool {
+    let mut statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let status = statuses.find(|status| status["name"] == container);
+    status.is_some_and(|status| {
+        let id = status["containerID"].as_str().unwrap_or_default();
+        status["state"]["terminated"]["startedAt"].is_string() && !id.is_empty()
+    })
 }
 
 /// Why there is no log, in the words of a kubelet.

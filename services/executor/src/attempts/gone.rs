@@ -1,0 +1,49 @@
+//! Pods that are over for this executor: what a slow list, watch or reply says of them later is old news, not a new pod.
+
+use std::collections::{HashSet, VecDeque};
+
+/// Pods that are remembered. Whatever is on its way when a pod is forgotten arrives long before so many others are.
+const MOST: usize = 65_536;
+
+/// The hashes of the uids of the pods that were forgotten last.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    order: VecDeque<u64>,
+    known: HashSet<u64>,
+}
+
+impl Gone {
+    /// A pod is over.
+    pub(super) fn insert(&mut self, uid_hash: u64) {
+        if !self.known.insert(uid_hash) {
+            return;
+        }
+        self.order.push_back(uid_hash);
+        if self.order.len() > MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    /// Whether a pod is over.
+    pub(super) fn contains(&self, uid_hash: u64) -> bool {
+        self.known.contains(&uid_hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i11_only_the_last_ones_are_remembered() {
+        let mut gone = Gone::default();
+        for uid in 0..=MOST as u64 {
+            gone.insert(uid);
+            gone.insert(uid);
+        }
+        assert!(!gone.contains(0) && gone.contains(1) && gone.contains(MOST as u64));
+        assert_eq!((gone.order.len(), gone.known.len()), (MOST, MOST));
+    }
+}
