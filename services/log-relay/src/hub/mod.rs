@@ -157,6 +157,15 @@ impl Hub {
         let loaded = self.load(&key, missing).await?;
         {
             let mut owned = self.owned();
+            // It may have been sealed since it was looked for: then it must not come back.
+            if !owned.attempts.contains_key(&key)
+                && let Some(manifest) = self.archive.recent(&key)
+            {
+                drop(owned);
+                self.say_sealed(assign.grant, &manifest);
+                self.release_waiting(&key);
+                return Ok(());
+            }
             let attempt = owned.attempts.entry(key.clone()).or_insert_with(|| Attempt {
                 grant: assign.grant,
                 source: Arc::clone(&source),

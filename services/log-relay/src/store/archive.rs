@@ -105,6 +105,11 @@ impl Archive {
         Ok(found.map(|manifest| self.remember(manifest)))
     }
 
+    /// The manifest of an attempt that was sealed or looked up lately.
+    pub(crate) fn recent(&self, key: &AttemptKey) -> Option<Arc<Manifest>> {
+        self.manifests.get(key)
+    }
+
     async fn read_manifest(&self, location: &Path) -> Result<Manifest, ArchiveError> {
         let bytes = self.store.get(location).await?.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|_| ArchiveError::Damaged {
