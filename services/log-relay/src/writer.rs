@@ -225,6 +225,7 @@ impl Writer {
             return;
         };
         let before = link.feed.take();
+        tracing::debug!(container = %container.key, session = session.id, "log is asked for");
         let stream = session.open(
             container,
             FeedOpen {

@@ -31,6 +31,8 @@ pub(crate) struct Containers {
     pub(crate) gone: bool,
     /// Whether none of them will ever start: deleted before it had a node, or refused by the kubelet.
     pub(crate) unborn: bool,
+    /// Resource version of the pod that told so: older news change nothing.
+    version: u64,
 }
 
 /// Somebody wants to know about a pod's containers.
@@ -54,10 +56,18 @@ fn containers(pod: &SlimPod<'_>) -> Containers {
     let all = status.container_statuses.iter().chain(&status.init_container_statuses);
     let phases = all.map(|container| (container.name.as_str().to_owned(), phase(container, over)));
     let without_node = pod.metadata.deletion_timestamp.is_some() && pod.spec.node_name.is_none();
+    let silent = status.container_statuses.is_empty();
+    let unborn = silent && (over || without_node);
+    let mut phases: BTreeMap<_, _> = phases.collect();
+    if silent && !unborn {
+        // No kubelet has said anything yet.
+        phases.insert(MAIN.to_owned(), ContainerPhase::Waiting);
+    }
     Containers {
-        phases: phases.collect(),
+        phases,
         gone: false,
-        unborn: status.container_statuses.is_empty() && (over || without_node),
+        unborn,
+        version: pod.metadata.version(),
     }
 }
 
@@ -80,17 +90,21 @@ impl Agent {
         let main = self.fleet.as_ref().and_then(|fleet| fleet.main_of(&request.uid));
         let uid: Box<str> = request.uid.into();
         let sender = self.followed.entry(uid).or_default();
-        let main = main.and_then(|(phase, ended)| match phase {
-            _ if ended => Some(ContainerPhase::Ended),
-            Phase::Running => Some(ContainerPhase::Running),
-            // Over without its main container, or out of reach: the pod itself has to tell.
-            Phase::Ended | Phase::Unreachable => None,
-            _ => Some(ContainerPhase::Waiting),
+        let told = main.and_then(|main| {
+            let phase = match main.phase {
+                _ if main.ended => ContainerPhase::Ended,
+                Phase::Running => ContainerPhase::Running,
+                // Over without its main container, or out of reach: the pod itself has to tell.
+                Phase::Ended | Phase::Unreachable => return None,
+                _ => ContainerPhase::Waiting,
+            };
+            Some((phase, main.version))
         });
-        if let Some(phase) = main {
+        if let Some((phase, version)) = told {
             sender.send_if_modified(|known| {
                 let news = !known.phases.contains_key(MAIN);
                 known.phases.entry(MAIN.to_owned()).or_insert(phase);
+                known.version = known.version.max(version);
                 news
             });
         }
@@ -102,10 +116,11 @@ impl Agent {
         let Some(sender) = self.followed.get(uid) else { return };
         let news = containers(pod);
         sender.send_if_modified(|known| {
-            let changed = *known != news && !known.gone;
-            if changed {
-                *known = news;
+            if known.gone || news.version < known.version {
+                return false;
             }
+            let changed = (&known.phases, known.unborn) != (&news.phases, news.unborn);
+            *known = news;
             changed
         });
     }
@@ -118,5 +133,26 @@ impl Agent {
 
     pub(super) fn forget_followers(&mut self) {
         self.followed.retain(|_, sender| !sender.is_closed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(version: &str, status: serde_json::Value) -> Containers {
+        let pod = json!({"metadata": {"uid": "u", "resourceVersion": version}, "status": status});
+        containers_of(pod.to_string().as_bytes(), "u").expect("a pod")
+    }
+
+    #[test]
+    fn a_pod_of_which_no_kubelet_has_said_anything_waits() {
+        let pending = of("7", json!({"phase": "Pending"}));
+        assert_eq!(pending.phases.get(MAIN), Some(&ContainerPhase::Waiting));
+        assert_eq!((pending.unborn, pending.version), (false, 7));
+        let refused = of("8", json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}));
+        assert!(refused.unborn && refused.phases.is_empty());
     }
 }

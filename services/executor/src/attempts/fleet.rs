@@ -78,6 +78,17 @@ struct FatalWait {
     since: Timestamp,
 }
 
+/// What is known of a pod's main container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Main {
+    /// How far the pod is, by itself.
+    pub phase: Phase,
+    /// Whether the container has ended.
+    pub ended: bool,
+    /// Resource version of the pod that told so.
+    pub version: u64,
+}
+
 /// What a watch or list said of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -153,10 +164,14 @@ impl Fleet {
     }
 
     /// Phase of the pod with this uid, and whether its main container has ended; nothing when it is not known.
-    pub fn main_of(&self, uid: &str) -> Option<(Phase, bool)> {
+    pub fn main_of(&self, uid: &str) -> Option<Main> {
         let live = self.live.get(&self.attempt_with(uid)?)?;
         let phase = live.end.as_ref().map_or(live.own_phase, |_| Phase::Ended);
-        Some((phase, live.main_ended))
+        Some(Main {
+            phase,
+            ended: live.main_ended,
+            version: live.resource_version,
+        })
     }
 
     /// The attempt that a pod belongs to: of a known pod its uid tells, whatever became of its labels.

@@ -62,6 +62,7 @@ impl Watched {
 
     /// Reads the pod, for what stands there. An end when it is gone, or another one.
     pub(super) async fn look(&self) -> Result<Standing, Stopped> {
+        tracing::debug!(pod = %self.open.pod_uid, known = ?*self.news.borrow(), "pod is read for its log");
         let mut backoff = Backoff::new(BACKOFF);
         for _ in 0..MAX_FAILURES {
             let api = &self.sources.api;
