@@ -49,13 +49,17 @@ impl Scheduler {
             let (next, proven) = (failure.next, failure.end.proof_of_death);
             let failure = Box::new(failure);
             self.emit(turn, slot, ChangeKind::AttemptFailed { step, number, failure });
+            if !proven {
+                // Such as an image that could still come: what has failed must not start after all.
+                self.send_stop(turn, slot, step);
+            }
             match next {
                 AfterFailure::Failed => self.halt(turn, slot),
                 AfterFailure::Cancelled(_) => {}
                 AfterFailure::Retry { .. } => {
                     self.arm(turn.now, slot, step);
                     if !proven {
-                        return self.send_stop(turn, slot, step);
+                        return;
                     }
                 }
             }

@@ -399,6 +399,9 @@ impl<'a> Follow<'a> {
                 output::line(failure::log_line(&line))?;
             }
         }
+        if let Some(further) = failure::further(&self.model) {
+            output::line(further)?;
+        }
         Ok(())
     }
 

@@ -72,6 +72,11 @@ fn same_server(global: &GlobalArgs) -> String {
     {
         flags.push_str(&format!(" --server {server}"));
     }
+    if let Some(file) = &global.token_file
+        && std::env::var_os("WINDLASS_TOKEN_FILE").is_none_or(|set| set != *file)
+    {
+        flags.push_str(&format!(" --token-file {}", file.display()));
+    }
     if global.local {
         flags.push_str(" --local");
     }

@@ -10,6 +10,9 @@ use windlass_ids::Timestamp;
 /// Steps whose log's end is shown.
 pub const MAX_STEPS: usize = 3;
 
+/// Further failed steps that are named.
+const MAX_NAMES: usize = 5;
+
 /// Lines of each log's end.
 pub const LOG_LINES: u64 = 10;
 
@@ -17,6 +20,25 @@ pub const LOG_LINES: u64 = 10;
 pub fn failed_steps(model: &Model) -> Vec<&Step> {
     let failed = model.steps().filter(|step| step.state() == StepState::Failed);
     failed.take(MAX_STEPS).collect()
+}
+
+/// How many failed steps are not shown in full, as a line; nothing when all are.
+pub fn further(model: &Model) -> Option<String> {
+    let failed = model.steps().filter(|step| step.state() == StepState::Failed);
+    let further: Vec<&str> = failed.skip(MAX_STEPS).map(|step| step.name.as_str()).collect();
+    let named = further.len().min(MAX_NAMES);
+    match further.len() {
+        0 => None,
+        count if count > named => Some(format!(
+            "  and {count} more failed steps: {}, …",
+            further[..named].join(", ")
+        )),
+        count => Some(format!(
+            "  and {count} more failed {}: {}",
+            if count == 1 { "step" } else { "steps" },
+            further.join(", ")
+        )),
+    }
 }
 
 /// A failed step: `✗ train.2    FAILED OOM_KILLED  exit 137 · attempt 2/2 · gpu-4 · limit 2Gi`.

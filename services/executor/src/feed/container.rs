@@ -58,6 +58,8 @@ pub(crate) struct Reader {
     position: Option<Position>,
     lines: Lines,
     seam: Seam,
+    /// Set when the last request was answered to its end, with the line that was unfinished there.
+    last_clean: Option<Option<FeedLine>>,
 }
 
 /// Why reading stopped.
@@ -78,6 +80,10 @@ impl Stopped {
     pub(super) fn complete() -> Self {
         Self::End(FeedEndReason::Complete, String::new())
     }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::End(FeedEndReason::Gone, _))
+    }
 }
 
 /// How one request for the log ended.
@@ -86,8 +92,39 @@ enum Read {
     Clean,
     /// It was renewed in time.
     Renewed,
-    /// The connection broke, or nothing came any more.
-    Broken(ApiError),
+    /// The connection broke, nothing came any more, or the log was refused.
+    Broken(Fault),
+}
+
+/// Why a request for the log gave none, or not all.
+struct Fault {
+    text: String,
+    /// Whether it is about the pod or container: only the pod tells what that means.
+    of_log: bool,
+    /// Whether there is no trace of the log any more, if the container is over.
+    lost: bool,
+}
+
+impl From<ApiError> for Fault {
+    fn from(error: ApiError) -> Self {
+        Self {
+            of_log: matches!(error.code(), Some(400 | 404)),
+            lost: is_lost(&error),
+            text: error.to_string(),
+        }
+    }
+}
+
+impl Fault {
+    /// What the kubelet wrote in place of a log.
+    fn complaint(text: String) -> Self {
+        let vanished = ["unable to retrieve container logs", "no such file or directory"];
+        Self {
+            of_log: true,
+            lost: vanished.iter().any(|words| text.contains(words)),
+            text,
+        }
+    }
 }
 
 impl Reader {
@@ -102,6 +139,7 @@ impl Reader {
             position,
             open,
             lines: Lines::default(),
+            last_clean: None,
         }
     }
 
@@ -125,7 +163,10 @@ impl Reader {
         let mut backoff = Backoff::new(BACKOFF);
         let mut failures = 0;
         loop {
-            let standing = watched.until_started().await?;
+            let standing = match watched.until_started().await {
+                Err(stopped) if stopped.is_gone() => return Err(self.vanished(stopped).await),
+                standing => standing?,
+            };
             let (before, read) = (self.position.clone(), self.request(&mut watched).await?);
             if self.position != before {
                 failures = 0;
@@ -135,21 +176,26 @@ impl Reader {
                 (Read::Clean, Standing::Ended) => return Err(self.complete().await),
                 (Read::Clean, _) => {
                     failures = 0;
+                    self.last_clean = Some(self.lines.rest());
                     watched.until_ended(NEWS).await?;
                 }
-                (Read::Renewed, _) => {}
-                (Read::Broken(error), _) => {
-                    let found = match refusal_of_log(&error) {
-                        true => watched.look().await?,
-                        false => Standing::Unknown,
+                (Read::Renewed, _) => self.last_clean = None,
+                (Read::Broken(fault), _) => {
+                    let found = match fault.of_log {
+                        true => watched.look().await,
+                        false => Ok(Standing::Unknown),
                     };
-                    if found == Standing::Ended && is_lost(&error) {
-                        return Err(Stopped::End(FeedEndReason::Gone, error.to_string()));
+                    let found = match found {
+                        Err(stopped) if stopped.is_gone() => return Err(self.vanished(stopped).await),
+                        found => found?,
+                    };
+                    if found == Standing::Ended && fault.lost {
+                        return Err(self.vanished(Stopped::End(FeedEndReason::Gone, fault.text)).await);
                     }
                     // To wait for its start is no failure.
                     failures += u32::from(found != Standing::Waiting);
                     if failures >= MAX_FAILURES {
-                        return Err(Stopped::End(FeedEndReason::Unavailable, error.to_string()));
+                        return Err(Stopped::End(FeedEndReason::Unavailable, fault.text));
                     }
                     let delay = backoff.next_delay(&mut rand::rng());
                     watched.pause(delay).await?;
@@ -164,8 +210,17 @@ impl Reader {
     async fn request(&mut self, watched: &mut Watched) -> Result<Read, Stopped> {
         match self.open_log().await {
             Ok(stream) => self.read(stream, &mut watched.news()).await,
-            Err(error) => Ok(Read::Broken(error)),
+            Err(error) => Ok(Read::Broken(error.into())),
         }
+    }
+
+    /// The log is gone before it could be read once more: nothing is lost when it had been read to a clean end, with the line that was
+    /// unfinished there.
+    async fn vanished(&mut self, stopped: Stopped) -> Stopped {
+        let Some(rest) = self.last_clean.take() else {
+            return stopped;
+        };
+        self.finish(rest).await
     }
 
     async fn open_log(&self) -> Result<Stream, ApiError> {
@@ -190,13 +245,17 @@ impl Reader {
             let chunk = tokio::select! {
                 chunk = stream.chunk() => chunk,
                 () = silence(news, &self.open.container) => {
-                    return Ok(Read::Broken(ApiError::NoAnswer("the log of an ended container does not end".to_owned())));
+                    let error = ApiError::NoAnswer("the log of an ended container does not end".to_owned());
+                    return Ok(Read::Broken(error.into()));
                 }
                 () = tokio::time::sleep_until(deadline) => return Ok(Read::Renewed),
             };
             match chunk {
-                Err(error) => return Ok(Read::Broken(error)),
-                Ok(None) => return Ok(Read::Clean),
+                Err(error) => return Ok(Read::Broken(error.into())),
+                Ok(None) => {
+                    let complaint = self.lines.complaint().map(Fault::complaint);
+                    return Ok(complaint.map_or(Read::Clean, Read::Broken));
+                }
                 Ok(Some(chunk)) => self.lines.push(&chunk),
             }
             self.forward().await?;
@@ -254,7 +313,12 @@ impl Reader {
 
     /// The container has ended and its log was read after that: also its last, unfinished line.
     async fn complete(&mut self) -> Stopped {
-        if let Some(rest) = self.lines.rest()
+        let rest = self.lines.rest();
+        self.finish(rest).await
+    }
+
+    async fn finish(&mut self, rest: Option<FeedLine>) -> Stopped {
+        if let Some(rest) = rest
             && self.seam.judge(&rest) != Verdict::Held
             && let Err(stopped) = self.send_lines(vec![rest], false).await
         {
@@ -272,11 +336,6 @@ async fn silence(news: &mut watch::Receiver<Containers>, container: &str) {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(MAX_SILENCE).await;
-}
-
-/// Whether the API server, or the kubelet through it, refuses because of the pod or container: only the pod tells what that means.
-fn refusal_of_log(error: &ApiError) -> bool {
-    matches!(error.code(), Some(400 | 404))
 }
 
 /// Whether the kubelet says that it has no trace of a container that is over.

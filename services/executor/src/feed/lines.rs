@@ -7,6 +7,8 @@ use windlass_api::feed::v1::FeedLine;
 pub(crate) const MAX_CONTENT: usize = 256 * 1024;
 /// Longest timestamp with the space after it.
 const MAX_STAMP: usize = 48;
+/// Longest text of a complaint.
+const MAX_COMPLAINT: usize = 1024;
 
 /// Frames lines; a half-written one is held back.
 #[derive(Debug, Default)]
@@ -15,7 +17,8 @@ pub(crate) struct Lines {
     searched: usize,
     /// Time of the line that is being split.
     splitting: Option<i64>,
-    last_time: i64,
+    /// What the kubelet wrote in place of a log, without a time.
+    complaint: Option<String>,
 }
 
 impl Lines {
@@ -26,6 +29,28 @@ impl Lines {
 
     /// The next line, or part of a long one.
     pub(crate) fn next(&mut self) -> Option<FeedLine> {
+        loop {
+            let line = self.next_frame()?;
+            if line.is_some() {
+                return line;
+            }
+        }
+    }
+
+    /// What the kubelet said in place of the log, if anything: it answers with success when it cannot read one.
+    pub(crate) fn complaint(&mut self) -> Option<String> {
+        // What begins with a digit is a time that was cut off.
+        let begins_otherwise = self.buffer.first().is_some_and(|byte| !byte.is_ascii_digit());
+        if begins_otherwise && self.splitting.is_none() && stamp(&self.buffer).is_none() {
+            let rest = self.buffer.split().freeze();
+            self.searched = 0;
+            self.line(rest, false);
+        }
+        self.complaint.take()
+    }
+
+    /// Takes out what is framed; nothing inside for a complaint.
+    fn next_frame(&mut self) -> Option<Option<FeedLine>> {
         let newline = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
         let end = newline.map(|position| self.searched + position);
         let held = end.unwrap_or(self.buffer.len());
@@ -50,7 +75,7 @@ impl Lines {
         }
         let rest = self.buffer.split().freeze();
         self.searched = 0;
-        Some(self.line(rest, false))
+        self.line(rest, false)
     }
 
     /// Forgets an unfinished line: it is read again.
@@ -58,9 +83,10 @@ impl Lines {
         self.buffer.clear();
         self.searched = 0;
         self.splitting = None;
+        self.complaint = None;
     }
 
-    fn part(&mut self) -> FeedLine {
+    fn part(&mut self) -> Option<FeedLine> {
         let stamp = match self.splitting {
             Some(_) => 0,
             None => stamp(&self.buffer).map_or(0, |(_, length)| length),
@@ -70,22 +96,25 @@ impl Lines {
         self.line(bytes, true)
     }
 
-    fn line(&mut self, line: Bytes, partial: bool) -> FeedLine {
+    fn line(&mut self, line: Bytes, partial: bool) -> Option<FeedLine> {
         let (time, content) = match (self.splitting, stamp(&line)) {
             (Some(time), _) => (time, line),
             (None, Some((time, length))) => (time, line.slice(length..)),
-            // The kubelet puts its own complaints between the lines, without a time.
-            (None, None) => (self.last_time, line),
+            // The kubelet's own words have no time, those of containers always do.
+            (None, None) => {
+                let text = String::from_utf8_lossy(&line[..line.len().min(MAX_COMPLAINT)]).into_owned();
+                self.complaint.get_or_insert(text);
+                return None;
+            }
         };
         self.splitting = partial.then_some(time);
-        self.last_time = time;
         // Values of secrets are masked here, between reading and counting, once executors know them.
-        FeedLine {
+        Some(FeedLine {
             time_nanos: time,
             content,
             partial,
             unmasked_length: 0,
-        }
+        })
     }
 }
 
@@ -158,12 +187,21 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_a_time_gets_that_of_the_one_before() {
+    fn what_the_kubelet_says_is_no_line_of_the_log() {
         let mut lines = Lines::default();
-        lines.push(b"1970-01-01T00:00:01Z a\nunable to retrieve container logs\n");
+        lines.push(b"1970-01-01T00:00:01Z a\nfailed to watch file\n1970-01-01T00:00:02Z b\n");
+        assert_eq!(all(&mut lines).len(), 2);
+        assert_eq!(lines.complaint().as_deref(), Some("failed to watch file"));
+        assert_eq!(lines.complaint(), None);
+        lines.push(b"unable to retrieve container logs for containerd://1");
+        assert_eq!(all(&mut lines), []);
         assert_eq!(
-            all(&mut lines)[1],
-            (1_000_000_000, "unable to retrieve container logs".to_owned(), false)
+            lines.complaint().as_deref(),
+            Some("unable to retrieve container logs for containerd://1")
         );
+        assert!(lines.rest().is_none());
+        lines.push(b"1970-01-01T00:00:03Z unfinished");
+        assert_eq!(lines.complaint(), None);
+        assert!(lines.rest().is_some());
     }
 }

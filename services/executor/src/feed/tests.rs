@@ -246,6 +246,51 @@ async fn i7_a_clean_end_before_the_container_ended_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i7_a_log_that_vanished_after_a_clean_end_is_complete_with_its_unfinished_line() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    world.set_pod(ended());
+    world
+        .log()
+        .await
+        .answer(&format!("{TWO}1970-01-01T00:00:03Z no newline"));
+    world.hear(ContainerPhase::Ended);
+    // The kubelet's words come as if they were the log.
+    world
+        .log()
+        .await
+        .answer("unable to retrieve container logs for containerd://1");
+    let all = lines(&["a", "b", "no newline"]);
+    assert_eq!(world.rest().await, (all, FeedEndReason::Complete));
+
+    let mut gone = World::new(Some(ContainerPhase::Running));
+    gone.log().await.answer(TWO);
+    gone.hear(ContainerPhase::Ended);
+    gone.log().await.refuse(404, "pods \"p\" not found");
+    assert_eq!(gone.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_kubelet_that_cannot_read_a_log_is_asked_again_or_the_loss_is_told() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    world.set_pod(json!({"running": {}}));
+    let complaint = "failed to watch file \"/var/log/pods/p/main/0.log\": no space left on device";
+    world
+        .log()
+        .await
+        .answer(&format!("1970-01-01T00:00:01Z a\n{complaint}"));
+    world.hear(ContainerPhase::Ended);
+    world.log().await.answer(TWO);
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+
+    let mut lost = World::new(Some(ContainerPhase::Ended));
+    lost.set_pod(ended());
+    lost.log()
+        .await
+        .answer("unable to retrieve container logs for containerd://1");
+    assert_eq!(lost.rest().await, (vec![], FeedEndReason::Gone));
+}
+
+#[tokio::test(start_paused = true)]
 async fn i7_a_renewed_follow_keeps_no_half_of_a_line() {
     let mut world = World::new(Some(ContainerPhase::Running));
     let old = world
