@@ -93,14 +93,21 @@ pub async fn get(deployment: &Deployment, run: &str) -> Run {
         run: run.to_owned(),
         ..GetRunRequest::default()
     };
-    deployment
-        .runs()
-        .get_run(request)
+    read("the run", async || deployment.runs().get_run(request.clone()).await)
         .await
-        .expect("the run can be read")
-        .into_inner()
         .run
         .expect("a run")
+}
+
+/// A read, repeated while the scheduler is away, as a client should.
+async fn read<T>(what: &str, call: impl AsyncFn() -> Result<tonic::Response<T>, tonic::Status>) -> T {
+    until(&format!("{what} can be read"), async || match call().await {
+        Ok(response) => Ok(response.into_inner()),
+        // A connection that breaks under a request is told as Unknown.
+        Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown) => Err(status.to_string()),
+        Err(status) => panic!("{what}: {status:?}"),
+    })
+    .await
 }
 
 /// All steps with their attempts.
@@ -115,12 +122,10 @@ pub async fn steps(deployment: &Deployment, run: &str) -> Vec<Step> {
         ..ListStepsRequest::default()
     };
     loop {
-        let page = deployment
-            .runs()
-            .list_steps(request.clone())
-            .await
-            .expect("steps can be read")
-            .into_inner();
+        let page = read("the steps", async || {
+            deployment.runs().list_steps(request.clone()).await
+        })
+        .await;
         steps.extend(page.steps);
         if page.next_page_token.is_empty() {
             return steps;

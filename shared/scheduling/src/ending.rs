@@ -47,18 +47,20 @@ impl Scheduler {
         } else {
             let failure = verdict(turn, run, step, end, terminating);
             let (next, proven) = (failure.next, failure.end.proof_of_death);
+            // Such as an image that could still come: what has failed must not start after all. Where the main container has ended, what is left
+            // of a pod that nothing replaces goes with its release, once the log is kept.
+            let may_start = !proven && failure.end.exit_code.is_none();
+            let is_awaited = !proven && matches!(next, AfterFailure::Retry { .. });
+            let stop = self.stop_of(slot, step).filter(|_| may_start || is_awaited);
             let failure = Box::new(failure);
             self.emit(turn, slot, ChangeKind::AttemptFailed { step, number, failure });
-            if !proven {
-                // Such as an image that could still come: what has failed must not start after all.
-                self.send_stop(turn, slot, step);
-            }
+            turn.out.effects.extend(stop);
             match next {
                 AfterFailure::Failed => self.halt(turn, slot),
                 AfterFailure::Cancelled(_) => {}
                 AfterFailure::Retry { .. } => {
                     self.arm(turn.now, slot, step);
-                    if !proven {
+                    if is_awaited {
                         return;
                     }
                 }
@@ -131,21 +133,25 @@ impl Scheduler {
 
     /// Orders the stop that is wanted, again and again until the end is seen.
     pub(crate) fn send_stop(&self, turn: &mut Turn<'_>, slot: u32, step: StepIndex) {
-        let Some(to) = self.owner_of(slot, step) else { return };
-        let Some(run) = self.run_at(slot) else { return };
-        let Some(attempt) = run.attempt(step) else { return };
+        turn.out.effects.extend(self.stop_of(slot, step));
+    }
+
+    fn stop_of(&self, slot: u32, step: StepIndex) -> Option<Effect> {
+        let to = self.owner_of(slot, step)?;
+        let run = self.run_at(slot)?;
+        let attempt = run.attempt(step)?;
         let (cause, grace) = match attempt.stopping() {
             Some(stop) => (stop.cause, Duration::from_millis(u64::from(stop.grace_ms))),
             None => (StopCause::Ended, run.spec.policy(step).termination_grace),
         };
-        turn.effect(Effect::Stop {
+        Some(Effect::Stop {
             to,
             attempt: run.attempt_id(step),
             grant: attempt.grant,
             pod: attempt.pod,
             grace,
             cause,
-        });
+        })
     }
 
     /// Contact has stayed lost for too long: the step fails, and nothing replaces the pod.

@@ -77,6 +77,29 @@ fn i2_a_pod_is_kept_until_what_is_left_of_it_is_dead() {
 }
 
 #[test]
+fn i2_what_failed_before_it_ran_is_stopped_so_that_it_does_not_run_after_all() {
+    let mut lab = retrying();
+    let mut end = AttemptEnd::failure(FailureClass::Image, None, lab.now);
+    end.proof_of_death = false;
+    lab.ends(0, 1, end);
+    assert_eq!(lab.step(0).state, StepState::Failed);
+    assert_eq!(orders(&mut lab), ["stop 0/1 true ENDED", "let go 0/1 true"]);
+}
+
+#[test]
+fn what_is_left_of_a_pod_whose_main_container_failed_for_good_goes_with_its_release() {
+    let mut lab = retrying();
+    lab.fails(0, 1, FailureClass::UserError, Some(1));
+    lab.seconds(60);
+    lab.effects.clear();
+    let mut end = AttemptEnd::failure(FailureClass::UserError, Some(1), lab.now);
+    end.proof_of_death = false;
+    lab.ends(0, 2, end);
+    assert_eq!(lab.step(0).state, StepState::Failed);
+    assert_eq!(orders(&mut lab), ["let go 0/2 true"]);
+}
+
+#[test]
 fn a_pod_that_is_kept_for_its_proof_may_go_when_its_step_is_cancelled() {
     let mut lab = retrying();
     let mut end = AttemptEnd::failure(FailureClass::UserError, Some(1), lab.now);
