@@ -171,11 +171,15 @@ impl Kubelet {
     }
 
     fn on_node(&mut self, object: &Arc<Object>) {
-        let terminal = matches!(object.field("status.phase"), "Succeeded" | "Failed");
         if let Some(update) = self.workers.get(&object.uid) {
             update.send_replace(Some(object.clone()));
             return;
         }
+        // What is heard may be older than what a worker that is done has written: no worker begins from that.
+        let Some(object) = &self.context.store.by_uid(&object.uid) else {
+            return;
+        };
+        let terminal = matches!(object.field("status.phase"), "Succeeded" | "Failed");
         if terminal {
             self.active.remove(&object.uid);
             if object.deleting {
