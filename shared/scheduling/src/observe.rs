@@ -1,6 +1,6 @@
 //! What executors see of attempts, merged by rank: late and repeated facts change nothing.
 
-use windlass_ids::{AttemptId, Incarnation, PodUid, StepIndex};
+use windlass_ids::{AttemptId, Incarnation, PodUid, StepIndex, Timestamp};
 
 use crate::change::{ChangeKind, PhaseDetail};
 use crate::effect::Effect;
@@ -243,7 +243,31 @@ impl Scheduler {
             return;
         }
         self.created(turn, slot, step, seen.pod);
+        self.started_meanwhile(turn, slot, step, seen.started_at);
         self.end_attempt(turn, slot, step, end, seen.terminating);
+    }
+
+    /// An end tells when its container started, which nobody may have told before.
+    fn started_meanwhile(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, started_at: Option<Timestamp>) {
+        let Some(run) = self.run_at(slot) else { return };
+        let number = run.number(step);
+        let Some(attempt) = run.attempt(step).filter(|attempt| attempt.lost().is_none()) else {
+            return;
+        };
+        let (Some(started_at), false) = (started_at, attempt.has_started()) else {
+            return;
+        };
+        let node = None;
+        self.emit(
+            turn,
+            slot,
+            ChangeKind::AttemptRunning {
+                step,
+                number,
+                started_at,
+                node,
+            },
+        );
     }
 }
 

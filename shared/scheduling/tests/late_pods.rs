@@ -241,3 +241,19 @@ fn another_pod_under_the_name_of_an_attempt_is_not_taken_for_it() {
         [Effect::PodUnexplained { ended: true, .. }, Effect::Probe { .. }]
     ));
 }
+
+#[test]
+fn an_end_tells_when_its_container_started() {
+    let mut lab = retrying();
+    lab.sees(0, 1, Created);
+    let mut seen = lab.seen(0, 1, Ended);
+    (seen.started_at, seen.end) = (Some(lab.now), Some(AttemptEnd::success(lab.now)));
+    let started = lab.now;
+    lab.observe(1, seen);
+    let told = lab
+        .changes
+        .iter()
+        .any(|change| matches!(change.kind, ChangeKind::AttemptRunning { started_at, .. } if started_at == started));
+    assert!(told, "{:?}", lab.changes);
+    assert_eq!(lab.step(0).state, StepState::Succeeded);
+}
