@@ -129,12 +129,13 @@ impl Watching {
     /// Events after `sequence`, at most `limit`.
     pub(crate) fn events_after(&self, sequence: u64, limit: usize) -> More {
         let kept = self.hub.lock();
-        let first = kept.events.front().map(|(first, _)| *first);
-        match first {
-            Some(first) if first <= sequence + 1 => {
-                let skipped = usize::try_from(sequence + 1 - first).unwrap_or(usize::MAX);
-                let events = kept.events.iter().skip(skipped).take(limit);
-                More::Events(events.cloned().collect())
+        let skipped = kept.events.partition_point(|(of, _)| *of <= sequence);
+        match kept.events.get(skipped) {
+            // What was published while nobody watched is not there: only what follows without a gap is handed out.
+            Some((next, _)) if *next == sequence + 1 => {
+                let events = (*next..).zip(kept.events.iter().skip(skipped)).take(limit);
+                let events = events.take_while(|(wanted, (of, _))| wanted == of);
+                More::Events(events.map(|(_, event)| event.clone()).collect())
             }
             _ if self.newest.borrow().sequence <= sequence => More::Events(Vec::new()),
             _ => More::Gone,
@@ -190,6 +191,18 @@ mod tests {
         assert_eq!(watching.wait_after(5).await.phase, HubPhase::Closed);
         drop(watching);
         assert!(!hub.is_watched());
+    }
+
+    #[tokio::test]
+    async fn what_was_published_while_nobody_watched_is_never_skipped() {
+        let hub = Arc::new(Hub::new(at(0)));
+        let watching = hub.watch();
+        hub.publish(at(1), vec![event(1, 1)]);
+        hub.publish(at(6), Vec::new());
+        hub.publish(at(7), vec![event(7, 1)]);
+        assert_eq!(sequences(watching.events_after(0, 10)), [1], "up to the gap");
+        assert!(matches!(watching.events_after(1, 10), More::Gone));
+        assert_eq!(sequences(watching.events_after(6, 10)), [7]);
     }
 
     #[tokio::test]
