@@ -88,7 +88,9 @@ impl Hub {
     pub(crate) fn publish(&self, newest: Newest, events: Vec<Event>) {
         {
             let mut kept = self.lock();
-            for event in events {
+            // The last watcher may have left since the events were made; whoever comes now begins after them.
+            let wanted = kept.watchers > 0;
+            for event in events.into_iter().filter(|_| wanted) {
                 kept.bytes += event.1.len();
                 kept.events.push_back(event);
             }
@@ -191,6 +193,8 @@ mod tests {
         assert_eq!(watching.wait_after(5).await.phase, HubPhase::Closed);
         drop(watching);
         assert!(!hub.is_watched());
+        hub.publish(at(6), vec![event(6, 1)]);
+        assert!(hub.lock().events.is_empty(), "nothing is kept for nobody");
     }
 
     #[tokio::test]
