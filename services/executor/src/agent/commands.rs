@@ -136,7 +136,7 @@ impl Agent {
     /// Whether a launch that is said again needs nothing more than another grant.
     fn is_under_way(&mut self, launch: &Queued) -> bool {
         if let Some(in_flight) = self.launcher.in_flight_mut(launch.attempt) {
-            in_flight.grant = in_flight.grant.max(launch.grant);
+            in_flight.ask(launch.grant);
             return true;
         }
         if let Some(queued) = self.launcher.queued_mut(launch.attempt) {

@@ -31,6 +31,14 @@ pub(crate) struct Queued {
     pub(crate) refused: Option<&'static str>,
 }
 
+impl Queued {
+    /// Somebody with a grant of his own wants to know what becomes of it: its next refusal is reported, also one that was reported before.
+    pub(crate) fn ask(&mut self, grant: u64) {
+        self.grant = self.grant.max(grant);
+        self.refused = None;
+    }
+}
+
 /// A create in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -38,6 +46,16 @@ pub(crate) struct InFlight {
     pub(crate) grant: u64,
     /// Wanted as soon as it is created: the grace in seconds.
     pub(crate) stop: Option<Option<i64>>,
+    /// Somebody asked what became of it: that is said also when it was said before.
+    pub(crate) asked: bool,
+}
+
+impl InFlight {
+    /// Somebody with a grant of his own wants to know what becomes of it.
+    pub(crate) fn ask(&mut self, grant: u64) {
+        self.grant = self.grant.max(grant);
+        self.asked = true;
+    }
 }
 
 /// The launches of one namespace.
@@ -139,6 +157,7 @@ impl Launcher {
         let in_flight = InFlight {
             grant: launch.grant,
             stop: None,
+            asked: false,
         };
         self.in_flight.insert(launch.attempt, (namespace.clone(), in_flight));
         self.last.clone_from(&namespace);
@@ -202,6 +221,9 @@ impl Launcher {
     pub(crate) fn put_back(&mut self, mut launch: Queued, until: Option<Instant>) {
         if let Some((namespace, in_flight)) = self.take(launch.attempt) {
             launch.grant = launch.grant.max(in_flight.grant);
+            if in_flight.asked {
+                launch.ask(launch.grant);
+            }
             self.push_front(&namespace, launch);
         }
         self.lease_short_until = self.lease_short_until.max(until);

@@ -175,11 +175,15 @@ impl Agent {
         }
     }
 
-    pub(super) fn posted(&mut self, namespace: &str, launch: Queued, outcome: Outcome) {
-        let stop = self
-            .launcher
-            .in_flight_mut(launch.attempt)
-            .and_then(|in_flight| in_flight.stop);
+    pub(super) fn posted(&mut self, namespace: &str, mut launch: Queued, outcome: Outcome) {
+        let mut stop = None;
+        if let Some(in_flight) = self.launcher.in_flight_mut(launch.attempt) {
+            stop = in_flight.stop;
+            launch.grant = launch.grant.max(in_flight.grant);
+            if in_flight.asked {
+                launch.ask(in_flight.grant);
+            }
+        }
         if matches!(outcome, Outcome::Refused { is_open: true, .. }) {
             let until = Instant::now() + self.settings.api_timeout;
             self.late.unanswered(launch.attempt, until);
@@ -237,10 +241,8 @@ impl Agent {
     }
 
     fn exists(&mut self, launch: &Queued, pod: &[u8]) {
-        let grant = self
-            .launcher
-            .done(launch.attempt)
-            .map_or(launch.grant, |in_flight| in_flight.grant);
+        let grant = launch.grant;
+        let asked = self.launcher.done(launch.attempt).is_some_and(|in_flight| in_flight.asked);
         let Some(fleet) = &mut self.fleet else { return };
         fleet.expect(launch.attempt, grant);
         match serde_json::from_slice::<SlimPod<'_>>(pod) {
@@ -253,8 +255,9 @@ impl Agent {
             }
             Err(error) => tracing::error!(attempt_id = %launch.attempt, %error, "created pod does not parse"),
         }
-        if let Some(fleet) = &mut self.fleet {
-            fleet.granted(launch.attempt, grant);
+        // The watch may have told of it, up to its end, before the create's own answer came.
+        if asked {
+            self.report(self.fleet.as_ref().and_then(|fleet| fleet.current(launch.attempt)));
         }
     }
 }

@@ -65,6 +65,7 @@ impl Agent {
         }
         if let Some(in_flight) = self.launcher.in_flight_mut(attempt) {
             in_flight.stop = Some(grace);
+            in_flight.ask(grant);
             return;
         }
         let key = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt));
@@ -111,10 +112,13 @@ impl Agent {
         self.look_for(launch.attempt, search);
     }
 
-    /// Looks at an attempt's pod and says what is there; what is still under way will be reported anyway.
+    /// Looks at an attempt's pod and says what is there; of a create that is still under way its answer tells.
     pub(super) fn probe(&mut self, attempt: AttemptId, mut place: Place, grant: u64) {
-        if self.launcher.in_flight_mut(attempt).is_some() || self.launcher.queued_mut(attempt).is_some() {
-            return;
+        if let Some(in_flight) = self.launcher.in_flight_mut(attempt) {
+            return in_flight.ask(grant);
+        }
+        if let Some(queued) = self.launcher.queued_mut(attempt) {
+            return queued.ask(grant);
         }
         if let Some(key) = self.fleet.as_ref().and_then(|fleet| fleet.key(attempt)) {
             (place.namespace, place.name) = (key.namespace.to_string(), key.name.into());

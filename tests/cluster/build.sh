@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds everything the cluster runs: programs into bin/, images into images/built (both link into the cache).
+# Only the first call on a machine takes long. Wants root once, for Debian packages that are missing.
+#
+#   build.sh              everything
+#   build.sh --programs   no images (enough for up.sh --control-plane-only)
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+source "$here/lib/settings.sh"
+source "$here/lib/go-programs.sh"
+source "$here/lib/packages.sh"
+source "$here/lib/images.sh"
+
+case ${1:-} in
+    '') with_images=yes ;;
+    --programs) with_images=no ;;
+    *) die "unknown argument $1" ;;
+esac
+
+kubernetes=$(module_version kubernetes k8s.io/kubernetes) # v1.36.3: only go.mod says which
+IFS=. read -r major minor _ <<<"${kubernetes#v}"
+version=k8s.io/component-base/version
+build_programs etcd '-s -w' etcd=go.etcd.io/etcd/server/v3
+build_programs kubernetes "-s -w -X $version.gitVersion=$kubernetes -X $version.gitMajor=$major -X $version.gitMinor=$minor" \
+    kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver \
+    kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager \
+    kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler \
+    kubelet=k8s.io/kubernetes/cmd/kubelet \
+    kubectl=k8s.io/kubernetes/cmd/kubectl
+
+if [[ $with_images == yes ]]; then
+    install_packages containerd runc containernetworking-plugins busybox-static mmdebstrap gcc libc6-dev
+    build_images
+fi
+say "built: $BIN"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Starts a Kubernetes on loopback and waits until it is usable; started again, it starts what has died meanwhile.
+#
+#   up.sh                        control plane and one node, 127.0.0.1 (root)
+#   up.sh --control-plane-only   no node: pods stay Pending (no root)
+#   up.sh --nodes 2              also 127.0.0.2 (root)
+#
+# Then: export KUBECONFIG=run/kubeconfig. Logs are in run/logs and run/nodes/*/*.log, pids in run/pids.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=/dev/null
+for part in settings processes pki control-plane images node; do source "$here/lib/$part.sh"; done
+
+nodes=1
+while (($# > 0)); do
+    case $1 in
+        --control-plane-only) nodes=0 ;;
+        --nodes) nodes=${2:?how many} && shift ;;
+        *) die "unknown argument $1" ;;
+    esac
+    shift
+done
+
+[[ -x $BIN/kubectl ]] || die 'run build.sh first'
+((nodes == 0)) || [[ -e $IMAGES/pause-local.tar ]] || die 'run build.sh first: no images'
+
+[[ -e $PKI ]] || rm -rf "$LOGS" # of the cluster before this one
+mkdir -p "$RUN"
+make_pki
+start_control_plane
+for ((number = 1; number <= nodes; number++)); do
+    start_node "$NETWORK.$number"
+done
+wait_for_control_plane
+for ((number = 1; number <= nodes; number++)); do
+    wait_for_node "$NETWORK.$number"
+done
+say "export KUBECONFIG=$ADMIN_KUBECONFIG"
