@@ -65,6 +65,10 @@ pub struct Options {
     pub scheduler_args: Vec<String>,
     /// More environment of the scheduler.
     pub scheduler_env: BTreeMap<String, String>,
+    /// Kubeconfig of a real cluster, which is used instead of a local one.
+    pub kubeconfig: Option<PathBuf>,
+    /// More arguments of the executors.
+    pub executor_args: Vec<String>,
 }
 
 /// The processes and their folder. They are killed and the folder is removed when it is dropped.
@@ -95,8 +99,10 @@ impl Deployment {
             ports: BTreeMap::from(ports),
             processes: BTreeMap::new(),
         };
-        deployment.start_part(Part::Cluster);
-        deployment.cluster_ready().await;
+        if deployment.options.kubeconfig.is_none() {
+            deployment.start_part(Part::Cluster);
+            deployment.cluster_ready().await;
+        }
         for part in Part::SERVICES {
             deployment.start_part(part);
         }
@@ -119,7 +125,8 @@ impl Deployment {
 
     /// The kubeconfig of its cluster.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("cluster/kubeconfig")
+        let local = || self.folder.path().join("cluster/kubeconfig");
+        self.options.kubeconfig.clone().unwrap_or_else(local)
     }
 
     /// What a part has logged.
@@ -184,10 +191,11 @@ impl Deployment {
                     .args(["--listen", &listen, "--scheduler", &scheduler])
                     .arg("--token-file")
                     .arg(token);
-                command
-                    .arg("--local-cluster")
-                    .arg("--kubeconfig")
-                    .arg(self.kubeconfig());
+                if self.options.kubeconfig.is_none() {
+                    command.arg("--local-cluster");
+                }
+                command.arg("--kubeconfig").arg(self.kubeconfig());
+                command.args(&self.options.executor_args);
                 command
             }
             Part::Relay => {
