@@ -5,5 +5,6 @@ pub mod client;
 pub mod deployment;
 pub mod iris;
 pub mod pipelines;
+pub mod real_cluster;
 pub mod usage;
 pub mod wait;

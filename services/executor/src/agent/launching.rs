@@ -242,7 +242,10 @@ impl Agent {
 
     fn exists(&mut self, launch: &Queued, pod: &[u8]) {
         let grant = launch.grant;
-        let asked = self.launcher.done(launch.attempt).is_some_and(|in_flight| in_flight.asked);
+        let asked = self
+            .launcher
+            .done(launch.attempt)
+            .is_some_and(|in_flight| in_flight.asked);
         let Some(fleet) = &mut self.fleet else { return };
         fleet.expect(launch.attempt, grant);
         match serde_json::from_slice::<SlimPod<'_>>(pod) {
