@@ -38,6 +38,12 @@ pub struct Rule {
 pub enum Action {
     /// The request is carried out and the connection cut instead of an answer.
     LoseReply,
+    /// The request is carried out at once and answered later.
+    #[serde(rename_all = "camelCase")]
+    LateReply {
+        /// By how much.
+        milliseconds: u64,
+    },
     /// The connection is cut before anything is done.
     Cut,
     /// The request is carried out later.
@@ -113,6 +119,7 @@ pub(crate) struct Verdict {
     pub(crate) refuse: Option<ApiError>,
     pub(crate) cut: bool,
     pub(crate) lose_reply: bool,
+    pub(crate) late_reply: Option<Duration>,
 }
 
 /// Control over the faults of a running cluster; cheap to clone.
@@ -233,6 +240,7 @@ impl Action {
     fn apply(&self, verdict: &mut Verdict) {
         match self {
             Self::LoseReply => verdict.lose_reply = true,
+            Self::LateReply { milliseconds } => verdict.late_reply = Some(Duration::from_millis(*milliseconds)),
             Self::Cut => verdict.cut = true,
             Self::Delay { milliseconds } => {
                 let delay = verdict.delay.unwrap_or_default() + Duration::from_millis(*milliseconds);

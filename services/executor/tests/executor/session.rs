@@ -3,6 +3,7 @@
 use windlass_api::dispatch::v1::connect_request::Message as FromExecutor;
 use windlass_api::dispatch::v1::connect_response::Message as ToExecutor;
 use windlass_api::dispatch::v1::{self as dispatch, AttemptPhase};
+use windlass_local_cluster::{Action, Rule};
 
 use crate::common::{World, key};
 
@@ -103,6 +104,31 @@ async fn probes_and_stops_of_pods_that_never_were_answer_absent() {
     session.ended(0).await;
     session
         .send(ToExecutor::Probes(dispatch::Probes { probes: vec![probe(0)] }))
+        .await;
+    let probed = session.observe(0, |one| one.grant == 6).await;
+    assert_eq!(probed.phase(), AttemptPhase::Ended);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_during_a_create_is_answered_with_what_the_watch_has_told() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    // The pod ends long before the answer to its create comes.
+    let late = Action::LateReply { milliseconds: 1500 };
+    world.cluster.faults().add(Rule {
+        verb: Some("create".to_owned()),
+        resource: Some("pods".to_owned()),
+        ..Rule::new(late)
+    });
+    session.launch([0]).await;
+    session.ended(0).await;
+    let probe = dispatch::Probe {
+        attempt: Some(key(0)),
+        grant: 6,
+        ..dispatch::Probe::default()
+    };
+    session
+        .send(ToExecutor::Probes(dispatch::Probes { probes: vec![probe] }))
         .await;
     let probed = session.observe(0, |one| one.grant == 6).await;
     assert_eq!(probed.phase(), AttemptPhase::Ended);

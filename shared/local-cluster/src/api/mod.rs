@@ -182,6 +182,9 @@ impl Api {
         if verdict.lose_reply {
             return Ok(Err(Cut));
         }
+        if let Some(delay) = verdict.late_reply {
+            tokio::time::sleep(delay).await;
+        }
         answer.map(Ok)
     }
 
