@@ -27,6 +27,7 @@ build_programs kubernetes "-s -w -X $version.gitVersion=$kubernetes -X $version.
     kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler \
     kubelet=k8s.io/kubernetes/cmd/kubelet \
     kubectl=k8s.io/kubernetes/cmd/kubectl
+build_programs kwok '-s -w' kwok=sigs.k8s.io/kwok/cmd/kwok
 
 if [[ $with_images == yes ]]; then
     install_packages containerd runc containernetworking-plugins busybox-static mmdebstrap gcc libc6-dev

@@ -8,6 +8,7 @@ for part in settings processes control-plane node; do source "$here/lib/$part.sh
 for node in "$RUN"/nodes/*/; do
     [[ -d $node ]] && kill_node "$(basename "$node")"
 done
+kill_started kwok
 for process in "${CONTROL_PLANE_PROCESSES[@]}"; do
     kill_started "$process"
 done

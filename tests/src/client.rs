@@ -39,19 +39,27 @@ pub async fn submit(deployment: &Deployment, pipeline: &Pipeline, request_id: &s
 /// # Panics
 /// When the sequence has a gap, or the run does not end in time.
 pub async fn watch_to_end(deployment: &Deployment, run: &str) -> Run {
+    watch_to_end_in(deployment, "", run).await
+}
+
+/// Like [`watch_to_end`], of a run in another namespace than the default one.
+///
+/// # Panics
+/// Like it, and when there is no such run.
+pub async fn watch_to_end_in(deployment: &Deployment, namespace: &str, run: &str) -> Run {
     let mut token = String::new();
     let mut last = None;
     crate::wait::until_within(std::time::Duration::from_secs(600), "the run ends", async || {
         let request = WatchRunRequest {
+            namespace: namespace.to_owned(),
             run: run.to_owned(),
             resume_token: token.clone(),
-            ..WatchRunRequest::default()
         };
-        let response = deployment
-            .runs()
-            .watch_run(request)
-            .await
-            .map_err(|status| status.to_string())?;
+        let response = match deployment.runs().watch_run(request).await {
+            Ok(response) => response,
+            Err(status) if status.code() == Code::NotFound => panic!("no run {run}: {status:?}"),
+            Err(status) => return Err(status.to_string()),
+        };
         let mut stream = response.into_inner();
         while let Some(response) = stream.message().await.map_err(|status| status.to_string())? {
             match response.message {

@@ -69,6 +69,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// More arguments of the executors.
     pub executor_args: Vec<String>,
+    /// No log relay: the containers have no logs, or nobody wants them.
+    pub without_relay: bool,
 }
 
 /// The processes and their folder. They are killed and the folder is removed when it is dropped.
@@ -104,7 +106,9 @@ impl Deployment {
             deployment.cluster_ready().await;
         }
         for part in Part::SERVICES {
-            deployment.start_part(part);
+            if part != Part::Relay || !deployment.options.without_relay {
+                deployment.start_part(part);
+            }
         }
         if deployment.options.two_executors {
             deployment.start_part(Part::SecondExecutor);
@@ -307,7 +311,7 @@ impl Deployment {
                 .await
                 .map_err(|status| self.describe(&status))?;
             let info = info.into_inner();
-            if info.clusters.is_empty() || info.relay_addresses.is_empty() {
+            if info.clusters.is_empty() || (info.relay_addresses.is_empty() && !self.options.without_relay) {
                 return Err(format!(
                     "clusters {:?}, relays {:?}\n{}",
                     info.clusters,

@@ -1,10 +1,13 @@
 //! End-to-end, fault and scale tests: what they share.
 
+pub mod audit;
+pub mod bare;
 pub mod binaries;
 pub mod client;
 pub mod deployment;
 pub mod iris;
 pub mod pipelines;
 pub mod real_cluster;
+pub mod real_scale;
 pub mod usage;
 pub mod wait;

@@ -77,9 +77,20 @@ impl RealCluster {
     /// # Panics
     /// When the kubeconfig cannot be used.
     pub async fn client(&self) -> kube::Client {
+        self.client_as("windlass-tests").await
+    }
+
+    /// A client with all rights whose user agent is told.
+    ///
+    /// # Panics
+    /// When the kubeconfig cannot be used.
+    pub async fn client_as(&self, user_agent: &'static str) -> kube::Client {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        kube::Client::try_from(config.expect("a configuration")).expect("a client")
+        let mut config = config.expect("a configuration");
+        let name = http::HeaderValue::from_static(user_agent);
+        config.headers.push((http::header::USER_AGENT, name));
+        kube::Client::try_from(config).expect("a client")
     }
 
     /// A namespace of its own for a test, in which pods are accepted.

@@ -2,6 +2,8 @@
 
 CONTROL_PLANE_PROCESSES=(kube-scheduler kube-controller-manager kube-apiserver etcd) # in the order of stopping
 
+AUDIT=() # more arguments of the API server
+
 start_control_plane() {
     local etcd=http://$CONTROL_PLANE:$ETCD_PORT etcd_peer=http://$CONTROL_PLANE:$ETCD_PEER_PORT
     mkdir -p -m 700 "$RUN/etcd"
@@ -17,7 +19,8 @@ start_control_plane() {
         --service-account-issuer https://kubernetes.default.svc \
         --service-account-key-file "$PKI/service-account.pub" --service-account-signing-key-file "$PKI/service-account.key" \
         --kubelet-certificate-authority "$PKI/ca.crt" --kubelet-preferred-address-types Hostname \
-        --kubelet-client-certificate "$PKI/api-server-to-kubelet.crt" --kubelet-client-key "$PKI/api-server-to-kubelet.key"
+        --kubelet-client-certificate "$PKI/api-server-to-kubelet.crt" --kubelet-client-key "$PKI/api-server-to-kubelet.key" \
+        "${AUDIT[@]}"
     wait_for 60 kube-apiserver api_server_is_ready
     say 'kube-apiserver is ready'
     start kube-controller-manager "$BIN/kube-controller-manager" --kubeconfig "$PKI/controller-manager.kubeconfig" \

@@ -8,21 +8,23 @@ module_key() { # module-folder ldflags
 }
 
 module_version() { # module dependency
-    (cd "$HERE/tools/$1" && go list -m -f '{{.Version}}' "$2")
+    awk -v module="$2" '$1 == "require" { $1 = ""; $0 = $0 } $1 == module { print $2; exit }' "$HERE/tools/$1/go.mod"
 }
 
 # build_programs MODULE LDFLAGS NAME=PACKAGE...
 build_programs() {
-    local module=$1 ldflags=$2 source=$HERE/tools/$1 cached name package
+    local module=$1 ldflags=$2 source=$HERE/tools/$1 cached= name package
     shift 2
     mkdir -p "$BIN"
-    cached=$CACHE/$module-$(module_key "$source" "$ldflags")
-    mkdir -p "$cached"
     for program in "$@"; do
         name=${program%%=*} package=${program#*=}
         if [[ -x ${KUBEBUILDER_ASSETS:-}/$name ]]; then # where envtest keeps its programs
             ln -sfn "$KUBEBUILDER_ASSETS/$name" "$BIN/$name"
             continue
+        fi
+        if [[ -z ${cached:-} ]]; then
+            cached=$CACHE/$module-$(module_key "$source" "$ldflags")
+            mkdir -p "$cached"
         fi
         if [[ ! -x $cached/$name ]]; then
             say "building $name"

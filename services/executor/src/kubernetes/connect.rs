@@ -35,5 +35,10 @@ pub async fn connect(kubeconfig: Option<&PathBuf>, context: Option<&str>) -> Res
     };
     // What a refusal means is decided here, call by call; a hidden retry would also be counted nowhere.
     config.default_retry = false;
+    // Audit logs and metrics tell by it who asks.
+    config.headers.push((
+        http::header::USER_AGENT,
+        http::HeaderValue::from_static(concat!("windlass-executor/", env!("CARGO_PKG_VERSION"))),
+    ));
     Ok(Client::try_from(config)?)
 }
