@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Starts a Kubernetes on loopback and waits until it is usable; started again, it starts what has died meanwhile.
+# Starts a Kubernetes on loopback and waits until it is usable; started again, it starts what has died meanwhile. What is not built yet
+# is built first.
 #
 #   up.sh                        control plane and one node, 127.0.0.1 (root)
 #   up.sh --control-plane-only   no node: pods stay Pending (no root)
 #   up.sh --nodes 2              also 127.0.0.2 (root)
 #   up.sh --fake-nodes 2         control plane with an audit log, and nodes on which kwok lets every pod succeed at once (no root)
 #
-# Then: export KUBECONFIG=run/kubeconfig. Logs are in run/logs and run/nodes/*/*.log, pids in run/pids.
+# Its last line is the export of KUBECONFIG. Beside the kubeconfig are logs/ and pids/. CLUSTER_NETWORK=127.0.5 is another cluster.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=/dev/null
@@ -23,8 +24,7 @@ while (($# > 0)); do
     shift
 done
 
-[[ -x $BIN/kubectl ]] || die 'run build.sh first'
-((nodes == 0)) || [[ -e $IMAGES/pause-local.tar ]] || die 'run build.sh first: no images'
+if ((nodes == 0)); then "$here/build.sh" --programs; else "$here/build.sh"; fi
 
 [[ -e $PKI ]] || rm -rf "$LOGS" # of the cluster before this one
 mkdir -p "$RUN"
