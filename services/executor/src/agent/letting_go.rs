@@ -265,7 +265,7 @@ impl Agent {
         if let Some(key) = key {
             self.tell_gone(&key.uid);
         }
-        self.stuck.remove(&attempt);
+        self.stuck.remove(attempt);
     }
 
     /// Forgets a pod, and says so to those who follow it.
@@ -277,7 +277,7 @@ impl Agent {
             self.tell_gone(&key.uid);
         }
         self.stopping.remove(&attempt);
-        self.stuck.remove(&attempt);
+        self.stuck.remove(attempt);
     }
 
     /// Starts the sweeps that are due.

@@ -135,7 +135,7 @@ pub(crate) enum Event {
         /// The pod.
         key: PodKey,
         /// Its reason and message.
-        warning: Option<(String, String)>,
+        warning: (String, String),
     },
     /// Somebody wants to know about a pod's containers.
     Follow(FollowRequest),
@@ -210,7 +210,7 @@ pub(crate) struct Agent {
     stopping: HashMap<AttemptId, Option<i64>>,
     searches: searching::Searches,
     followed: HashMap<Box<str>, tokio::sync::watch::Sender<Containers>>,
-    stuck: HashMap<AttemptId, stuck::Stuck>,
+    stuck: stuck::Stuck,
     watching: watching::Watching,
     nodes: nodes::WatchedNodes,
     next_tick: Instant,
@@ -265,7 +265,7 @@ impl Agent {
             stopping: HashMap::new(),
             searches: searching::Searches::default(),
             followed: HashMap::new(),
-            stuck: HashMap::new(),
+            stuck: stuck::Stuck::default(),
             watching: watching::Watching::default(),
             nodes: nodes::WatchedNodes::default(),
             next_tick: now + TICK,

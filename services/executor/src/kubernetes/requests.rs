@@ -1,6 +1,7 @@
 //! The calls that the executor makes.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -261,40 +262,75 @@ impl Api {
         uid_of(&self.call(Call::new("get", Method::GET, path)).await?)
     }
 
-    /// The newest warning about a pod: its reason and message. Events have no watch cache, so this is for stuck pods only.
+    /// The newest warning about each pod of a namespace, by the pod's uid: its reason and message. Events have no watch cache, so this is for
+    /// stuck pods only; of very many warnings it reads the first 5,000.
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub async fn newest_warning(&self, namespace: &str, uid: &str) -> Result<Option<(String, String)>, ApiError> {
-        let path = Query::new(format!("/api/v1/namespaces/{namespace}/events"))
-            .with("fieldSelector", &format!("involvedObject.uid={uid},type=Warning"))
-            .with("limit", "100")
-            .build();
-        let answer = self.call(Call::new("list", Method::GET, path)).await?;
-        newest(&answer)
+    pub async fn newest_warnings(&self, namespace: &str) -> Result<HashMap<String, (String, String)>, ApiError> {
+        let mut newest = Warnings::default();
+        let mut next = String::new();
+        for _ in 0..10 {
+            let mut query = Query::new(format!("/api/v1/namespaces/{namespace}/events"))
+                .with("fieldSelector", "involvedObject.kind=Pod,type=Warning")
+                .with("limit", "500");
+            if !next.is_empty() {
+                query = query.with("continue", &next);
+            }
+            let answer = self.call(Call::new("list", Method::GET, query.build())).await?;
+            next = newest.take(&answer)?;
+            if next.is_empty() {
+                break;
+            }
+        }
+        Ok(newest.0.into_iter().map(|(uid, (_, text))| (uid, text)).collect())
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct Event {
-    reason: String,
-    message: String,
-    last_timestamp: Option<String>,
-    event_time: Option<String>,
-}
+/// The newest warning by the uid of what it is about: its time, its reason and its message.
+#[derive(Debug, Default)]
+struct Warnings(HashMap<String, (Option<String>, (String, String))>);
 
-fn newest(answer: &[u8]) -> Result<Option<(String, String)>, ApiError> {
-    #[derive(Deserialize)]
-    struct Events {
+impl Warnings {
+    /// Takes a page of events; where the next one begins.
+    fn take(&mut self, page: &[u8]) -> Result<String, ApiError> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Event {
+            involved_object: Object,
+            reason: String,
+            message: String,
+            last_timestamp: Option<String>,
+            event_time: Option<String>,
+        }
+        #[derive(Default, Deserialize)]
         #[serde(default)]
-        items: Vec<Event>,
+        struct Object {
+            uid: String,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Page {
+            metadata: Metadata,
+            items: Vec<Event>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Metadata {
+            r#continue: String,
+        }
+        let page: Page = serde_json::from_slice(page).map_err(|error| ApiError::Malformed(error.to_string()))?;
+        for event in page.items {
+            let time = event.last_timestamp.or(event.event_time);
+            let text = (event.reason, event.message);
+            match self.0.entry(event.involved_object.uid) {
+                Entry::Occupied(known) if known.get().0 > time => {}
+                Entry::Occupied(mut known) => drop(known.insert((time, text))),
+                Entry::Vacant(none) => drop(none.insert((time, text))),
+            }
+        }
+        Ok(page.metadata.r#continue)
     }
-    let events: Events = serde_json::from_slice(answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
-    let time = |event: &Event| event.last_timestamp.clone().or_else(|| event.event_time.clone());
-    let newest = events.items.into_iter().max_by_key(time);
-    Ok(newest.map(|event| (event.reason, event.message)))
 }
 
 /// The path of a pod.
