@@ -12,6 +12,7 @@ use crate::retry;
 use crate::run::Run;
 use crate::scheduler::{Scheduler, Turn};
 use crate::state::{Budget, FailureClass, RunState, StepFailure, StepState, StopCause};
+use crate::stopped;
 
 impl Scheduler {
     /// An attempt has ended: records how, and decides about the step. Its pod may go, unless a replacement waits for proof that it is dead: what
@@ -31,6 +32,10 @@ impl Scheduler {
         };
         let Some(run) = self.run_at(slot) else { return };
         let number = run.number(step);
+        if end.ended_at == Timestamp::default() {
+            // Of a pod that was turned away, or whose node is off, nobody says when.
+            end.ended_at = turn.now;
+        }
         end.class = classify(run, step, &end);
         if end.class.is_none() {
             let (ended_at, detail) = (end.ended_at, end.detail);
@@ -276,14 +281,12 @@ fn verdict(turn: &Turn<'_>, run: &Run, step: StepIndex, mut end: AttemptEnd, ter
         }
         // A stop shows as a deletion; an eviction or a lost node meanwhile stays what it is.
         if terminating && !is_termination || end.class == Some(FailureClass::PodDeleted) {
-            end.class = Some(match cause {
-                StopCause::Timeout => FailureClass::Deadline,
-                StopCause::ImagePull => FailureClass::Image,
-                StopCause::NotCreated | StopCause::NotScheduled | StopCause::NotPulled | StopCause::NotInitialised => {
-                    FailureClass::StartupTimeout
-                }
-                _ => end.class.unwrap_or(FailureClass::PodDeleted),
-            });
+            if let (Some(class), Some(attempt)) = (stopped::class_of(cause), run.attempt(step)) {
+                end.class = Some(class);
+                stopped::tell(&mut end, cause, run.spec.policy(step), attempt);
+            } else {
+                end.class = Some(end.class.unwrap_or(FailureClass::PodDeleted));
+            }
         }
     }
     let next = after_failure(turn, run, step, &end);

@@ -48,6 +48,7 @@ mod sight;
 mod snapshot;
 mod spec;
 mod state;
+mod stopped;
 mod timers;
 mod view;
 

@@ -156,8 +156,11 @@ impl Scheduler {
             }
         } else if seen.phase >= attempt.phase {
             let phase = seen.phase;
+            // One that is being stopped has nothing new to say of what it waited for.
+            let is_silent = attempt.stopping().is_some() && seen.reason.is_empty() && seen.message.is_empty();
             let detail = detail_of(seen);
-            if phase > attempt.phase || differs(attempt.detail.as_deref(), detail.as_deref()) {
+            let is_news = differs(attempt.detail.as_deref(), detail.as_deref()) && !is_silent;
+            if phase > attempt.phase || is_news {
                 self.emit(
                     turn,
                     slot,

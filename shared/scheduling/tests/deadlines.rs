@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Lab, attempt, incarnation, parameters, steps};
+use windlass_ids::Timestamp;
 use windlass_scheduling::AttemptPhase::{
     Absent, Created, Ended, Initialising, Pulling, Refused, Running, Scheduled, Unreachable,
 };
@@ -58,6 +59,88 @@ fn i10_each_phase_before_running_has_its_deadline() {
         FailureClass::Image,
     );
     too_long(Initialising, "", 10, StopCause::NotInitialised, late);
+}
+
+/// Reason and message of the last failed attempt.
+fn last_failure(lab: &Lab) -> String {
+    let failures = lab.changes.iter().rev();
+    let detail = failures.filter_map(|change| match &change.kind {
+        ChangeKind::AttemptFailed { failure, .. } => failure.end.detail.clone(),
+        _ => None,
+    });
+    detail
+        .map(|detail| format!("{}: {}", detail.reason, detail.message))
+        .next()
+        .unwrap_or_default()
+}
+
+/// What carried the stop out was a deletion, and that would help nobody.
+fn deleted(lab: &Lab, exit_code: Option<i32>) -> AttemptEnd {
+    let mut end = AttemptEnd::failure(FailureClass::PodDeleted, exit_code, lab.now);
+    end.detail = Some(Box::new(EndDetail {
+        reason: "PodDeleted".into(),
+        message: "the pod was deleted".into(),
+        evidence: vec!["deletionTimestamp".into()],
+        ..EndDetail::default()
+    }));
+    end
+}
+
+#[test]
+fn i10_an_end_by_a_deadline_says_what_it_had_waited_for() {
+    let mut lab = submit(StepPolicy::default());
+    let mut seen = lab.seen(0, 1, Created);
+    (seen.reason, seen.message) = ("Unschedulable".into(), "0/3 nodes are available".into());
+    lab.observe(1, seen);
+    lab.pass(Duration::from_secs(3600));
+    // The deletion shows first, with nothing to say.
+    lab.sees(0, 1, Created);
+    lab.ends(0, 1, deleted(&lab, None));
+    assert_eq!(
+        last_failure(&lab),
+        "NOT_SCHEDULED: its pod got no node within 1h (deadlines.scheduled): Unschedulable: 0/3 nodes are available"
+    );
+    lab.assert_replays();
+}
+
+#[test]
+fn i10_an_end_by_the_timeout_names_it() {
+    let mut lab = submit(StepPolicy {
+        timeout: Some(Duration::from_secs(100)),
+        ..StepPolicy::default()
+    });
+    lab.sees(0, 1, Running);
+    lab.seconds(100);
+    lab.ends(0, 1, deleted(&lab, Some(0)));
+    assert_eq!(
+        last_failure(&lab),
+        "TIMEOUT: it ran longer than its timeout of 1m40s; told to stop, it ended with exit code 0"
+    );
+}
+
+#[test]
+fn i10_a_deletion_by_others_stays_one() {
+    let mut lab = submit(StepPolicy::default());
+    lab.sees(0, 1, Running);
+    lab.ends(0, 1, deleted(&lab, Some(143)));
+    assert_eq!(last_failure(&lab), "PodDeleted: the pod was deleted");
+}
+
+#[test]
+fn an_end_without_a_time_came_when_it_was_heard_of() {
+    let mut lab = submit(StepPolicy::default());
+    lab.sees(0, 1, Running);
+    lab.seconds(7);
+    lab.ends(
+        0,
+        1,
+        AttemptEnd::failure(FailureClass::NodeLost, None, Timestamp::default()),
+    );
+    let ended = lab.changes.iter().find_map(|change| match &change.kind {
+        ChangeKind::AttemptFailed { failure, .. } => Some(failure.end.ended_at),
+        _ => None,
+    });
+    assert_eq!(ended, Some(lab.now));
 }
 
 #[test]
