@@ -153,7 +153,21 @@ fn starting(pod: &SlimPod<'_>) -> (Phase, String, String) {
     };
     let quiet = matches!(reason, "ContainerCreating" | "PodInitializing");
     let reason = if quiet { "" } else { reason };
-    (phase, reason.to_owned(), message.to_owned())
+    let message = match (phase, message) {
+        (Phase::Initialising, "") => running_init(pod),
+        (_, message) => message.to_owned(),
+    };
+    (phase, reason.to_owned(), message)
+}
+
+/// The init container that the others wait for.
+fn running_init(pod: &SlimPod<'_>) -> String {
+    let is_awaited =
+        |status: &&ContainerStatus<'_>| status.state.running.is_some() && !pod.spec.is_sidecar(status.name.as_str());
+    let running = pod.status.init_container_statuses.iter().find(is_awaited);
+    running.map_or_else(String::new, |status| {
+        format!("init container {} runs", status.name.as_str())
+    })
 }
 
 /// The first container that waits for a reason worth telling; init containers count (behaviours X11).

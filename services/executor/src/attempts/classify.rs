@@ -60,7 +60,7 @@ pub(super) fn disturbance<'p>(pod: &'p SlimPod<'_>) -> Option<Disturbance<'p>> {
     Some(Disturbance {
         class: FailureClass::PodDeleted,
         reason: "PodDeleted",
-        message: "the pod was deleted",
+        message: "somebody deleted the pod",
         since,
     })
 }
@@ -77,6 +77,9 @@ fn disruption_class(reason: &str) -> FailureClass {
 /// The end of a pod whose main container has ended; sidecars do not matter (behaviours E11).
 pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_before: bool) -> End {
     let ended_at = main.finished_at.as_ref().and_then(Text::time);
+    // What the kubelet writes of a container that it does not find, exit code and all, it makes up.
+    let is_made_up = text(&main.reason) == "ContainerStatusUnknown";
+    let never_ran = is_made_up && pod.status.container(MAIN).is_none_or(|main| !main.has_started());
     let disturbance = disturbance(pod).filter(|disturbance| {
         // Both have whole seconds: in doubt the disturbance came first. One without a time was written by the kubelet with the end.
         disturbed_before
@@ -87,25 +90,32 @@ pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_bef
     let accepted = main.exit_code == 0 && pod.metadata.annotations.accept_exit_zero.is_some();
     let (class, reason, message) = match &disturbance {
         Some(disturbance) if !accepted => {
-            let message = format!("{}; exit code {}", disturbance.message, main.exit_code);
+            let what = disturbance.message.trim_end_matches(['.', ' ']);
+            let message = match (never_ran, what) {
+                (true, what) => format!("{what} before its main container ran").trim_start().to_owned(),
+                (false, "") => format!("{} came after that", exit_text(main)),
+                (false, what) => format!("{what}; {} came after that", exit_text(main)),
+            };
             (Some(disturbance.class), disturbance.reason.to_owned(), message)
         }
-        _ => own_end(main),
+        _ => own_end(main, memory_limit(pod, MAIN)),
     };
+    // Of a container that never started this is the runtime's complaint, and the message has it.
+    let spoke = class != Some(FailureClass::Config) && !is_made_up;
     End {
         class,
-        exit_code: Some(main.exit_code),
+        exit_code: (!is_made_up).then_some(main.exit_code),
         reason,
         message,
         evidence: evidence(pod),
-        termination_message: bounded(text(&main.message)),
+        termination_message: bounded(if spoke { text(&main.message) } else { "" }),
         end_time: ended_at,
         proof_of_death: all_terminated(pod),
     }
 }
 
 /// Class, reason and message of an end that nobody disturbed.
-fn own_end(main: &Terminated<'_>) -> (Option<FailureClass>, String, String) {
+fn own_end(main: &Terminated<'_>, memory_limit: &str) -> (Option<FailureClass>, String, String) {
     let reason = text(&main.reason);
     let class = match reason {
         "OOMKilled" => Some(FailureClass::OomKilled),
@@ -116,14 +126,70 @@ fn own_end(main: &Terminated<'_>) -> (Option<FailureClass>, String, String) {
         _ if main.exit_code == 0 => None,
         _ => Some(FailureClass::UserError),
     };
-    let message = match (class, main.signal) {
-        (None, _) => String::new(),
-        (Some(_), Some(signal)) if signal != 0 => format!("exit code {}, signal {signal}", main.exit_code),
-        (Some(FailureClass::Config), _) => bounded(text(&main.message)),
-        (Some(_), _) => format!("exit code {}", main.exit_code),
+    let message = match class {
+        None => String::new(),
+        Some(FailureClass::Config) => bounded(text(&main.message)),
+        Some(FailureClass::OomKilled) if memory_limit.is_empty() => {
+            format!("it used more memory than it may; {}", exit_text(main))
+        }
+        Some(FailureClass::OomKilled) => {
+            format!(
+                "it used more memory than its limit of {memory_limit}; {}",
+                exit_text(main)
+            )
+        }
+        Some(FailureClass::NodeLost) => "the kubelet lost the container, and nobody knows how it ended".to_owned(),
+        Some(_) => exit_text(main),
     };
     let reason = if reason.is_empty() { "Completed" } else { reason };
     (class, reason.to_owned(), message)
+}
+
+/// `exit code 139 (SIGSEGV)`: runtimes give 128 and the signal's number, and seldom the number itself.
+fn exit_text(ended: &Terminated<'_>) -> String {
+    let number = ended.signal.filter(|signal| *signal != 0);
+    let signal = number.or_else(|| (129..=192).contains(&ended.exit_code).then(|| ended.exit_code - 128));
+    let name = signal.and_then(|signal| {
+        let named = SIGNALS.iter().find(|(number, _)| *number == signal);
+        named.map(|(_, name)| *name)
+    });
+    match (name, number) {
+        (Some(name), _) => format!("exit code {} ({name})", ended.exit_code),
+        (None, Some(number)) => format!("exit code {} (signal {number})", ended.exit_code),
+        (None, None) => format!("exit code {}", ended.exit_code),
+    }
+}
+
+/// Signals that end a process unless it catches them.
+const SIGNALS: &[(i32, &str)] = &[
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (10, "SIGUSR1"),
+    (11, "SIGSEGV"),
+    (12, "SIGUSR2"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (31, "SIGSYS"),
+];
+
+/// The memory limit that a container runs under, as its status says; empty when it does not.
+fn memory_limit<'p>(pod: &'p SlimPod<'_>, name: &str) -> &'p str {
+    let status = &pod.status;
+    let mut all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let resources = all
+        .find(|status| status.name.as_str() == name)
+        .and_then(|status| status.resources.as_ref());
+    resources.map_or("", |resources| text(&resources.limits.memory))
 }
 
 /// The end of a pod whose main container was never seen to end, when there is one.
@@ -143,14 +209,8 @@ pub(super) fn ended_without_main(pod: &SlimPod<'_>) -> Option<End> {
         let disturbance = disturbance(pod)?;
         let end_time = disturbance.since;
         let (class, reason) = (disturbance.class, disturbance.reason);
-        return Some(without_exit(
-            pod,
-            class,
-            reason,
-            disturbance.message.to_owned(),
-            end_time,
-            true,
-        ));
+        let message = format!("{} before it had a node", disturbance.message);
+        return Some(without_exit(pod, class, reason, message, end_time, true));
     }
     None
 }
@@ -174,15 +234,11 @@ fn failed_init(pod: &SlimPod<'_>) -> Option<End> {
     if main_started {
         return None;
     }
-    let is_sidecar = |status: &ContainerStatus<'_>| {
-        let mut inits = pod.spec.init_containers.iter();
-        inits.any(|init| init.name == status.name && text(&init.restart_policy) == "Always")
-    };
     let mut inits = pod
         .status
         .init_container_statuses
         .iter()
-        .filter(|status| !is_sidecar(status));
+        .filter(|status| !pod.spec.is_sidecar(status.name.as_str()));
     let (name, ended) = inits.find_map(|status| {
         let ended = status.state.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
         Some((status.name.as_str(), ended))
@@ -191,7 +247,7 @@ fn failed_init(pod: &SlimPod<'_>) -> Option<End> {
     let (class, reason, message) = match &disturbance {
         Some(disturbance) => (disturbance.class, disturbance.reason, disturbance.message.to_owned()),
         None => {
-            let (class, _, message) = own_end(ended);
+            let (class, _, message) = own_end(ended, memory_limit(pod, name));
             let class = class.unwrap_or(FailureClass::UserError);
             (
                 class,
@@ -206,7 +262,11 @@ fn failed_init(pod: &SlimPod<'_>) -> Option<End> {
         .iter()
         .any(|status| status.state.running.is_some());
     let end_time = ended.finished_at.as_ref().and_then(Text::time);
-    Some(without_exit(pod, class, reason, message, end_time, !running))
+    let mut end = without_exit(pod, class, reason, message, end_time, !running);
+    if class != FailureClass::Config {
+        end.termination_message = bounded(text(&ended.message));
+    }
+    Some(end)
 }
 
 /// The end of a pod whose node is known to be off.

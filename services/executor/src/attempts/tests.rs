@@ -575,3 +575,79 @@ fn p11_a_live_pod_costs_at_most_400_bytes() {
     let entries = Fleet::RECORD_BYTES * 8 / 7 + (8 + std::mem::size_of::<AttemptId>()) * 8 / 7;
     assert!(entries + texts <= 400, "{} bytes", entries + texts);
 }
+
+fn end_of(pod: &Value) -> super::End {
+    judged(pod, NodeHealth::Answers, false).end.expect("an end")
+}
+
+#[test]
+fn messages_say_what_the_numbers_mean() {
+    let mut oom = main_ended(137, "OOMKilled");
+    oom["containerStatuses"][0]["resources"] = json!({"limits": {"memory": "32Mi", "cpu": "1"}});
+    let table = [
+        (on_node(main_ended(3, "Error")), "exit code 3"),
+        (on_node(main_ended(139, "Error")), "exit code 139 (SIGSEGV)"),
+        (on_node(main_ended(255, "Error")), "exit code 255"),
+        (
+            on_node(oom),
+            "it used more memory than its limit of 32Mi; exit code 137 (SIGKILL)",
+        ),
+        (
+            on_node(main_ended(137, "OOMKilled")),
+            "it used more memory than it may; exit code 137 (SIGKILL)",
+        ),
+        (
+            deleted(on_node(main_ended(0, "Completed")), "2026-11-23T10:05:20Z", 30),
+            "somebody deleted the pod; exit code 0 came after that",
+        ),
+    ];
+    for (pod, message) in table {
+        assert_eq!(end_of(&pod).message, message, "{pod}");
+    }
+}
+
+/// What a kubelet writes when a pod is deleted before its container was there.
+fn not_located() -> Value {
+    json!({"phase": "Failed", "containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": 137,
+        "reason": "ContainerStatusUnknown", "message": "The container could not be located when the pod was terminated",
+        "startedAt": null, "finishedAt": null}}}]})
+}
+
+#[test]
+fn an_exit_code_that_the_kubelet_made_up_is_none() {
+    let end = end_of(&deleted(on_node(not_located()), "2026-11-23T10:05:20Z", 30));
+    assert_eq!((end.class, end.exit_code), (Some(FailureClass::PodDeleted), None));
+    assert_eq!(
+        (end.message.as_str(), end.termination_message.as_str()),
+        ("somebody deleted the pod before its main container ran", "")
+    );
+    let lost = end_of(&on_node(not_located()));
+    assert_eq!((lost.class, lost.exit_code), (Some(FailureClass::NodeLost), None));
+}
+
+#[test]
+fn a_container_whose_command_does_not_exist_never_started() {
+    let status = json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": 128,
+        "reason": "StartError", "message": "exec: no such file", "startedAt": "1970-01-01T00:00:00Z",
+        "finishedAt": "2026-11-23T10:05:00Z", "containerID": "containerd://1"}}}]});
+    let assessment = judged(&on_node(status), NodeHealth::Answers, false);
+    let end = assessment.end.expect("an end");
+    assert_eq!((assessment.start_time, end.class), (None, Some(FailureClass::Config)));
+    assert_eq!(
+        (end.message.as_str(), end.termination_message.as_str()),
+        ("exec: no such file", "")
+    );
+}
+
+#[test]
+fn i10_an_init_container_that_runs_is_named() {
+    let spec =
+        json!({"nodeName": "n1", "initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"name": "fetch"}]});
+    let running = json!({"running": {"startedAt": "2026-11-23T10:00:00Z"}});
+    let status = json!({"phase": "Pending", "initContainerStatuses": [{"name": "proxy", "state": running},
+        {"name": "fetch", "state": running}], "containerStatuses": [{"name": "main", "state": {"waiting":
+        {"reason": "PodInitializing"}}}]});
+    let assessment = judged(&pod(spec, status), NodeHealth::Answers, false);
+    assert_eq!(assessment.phase, Phase::Initialising);
+    assert_eq!(assessment.message, "init container fetch runs");
+}

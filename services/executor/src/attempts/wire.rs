@@ -16,10 +16,11 @@ impl Text<'_> {
         &self.0
     }
 
-    /// As a time of Kubernetes (RFC 3339).
+    /// As a time of Kubernetes (RFC 3339). The kubelet writes the beginning of 1970 where there was none, such as the start of a
+    /// container whose command does not exist.
     pub fn time(&self) -> Option<Timestamp> {
         let time: jiff::Timestamp = self.0.parse().ok()?;
-        Some(Timestamp::from_millis(time.as_millisecond()))
+        (time != jiff::Timestamp::UNIX_EPOCH).then(|| Timestamp::from_millis(time.as_millisecond()))
     }
 }
 
@@ -166,6 +167,18 @@ slim! {
         container_id: Option<Text<'a>> = "containerID",
         /// Counts a container that the kubelet has lost, too.
         restart_count: i32,
+        /// What it runs under, as the kubelet of Kubernetes 1.33 and later says.
+        resources: Option<StatusResources<'a>>,
+    }
+    /// Resources of a container.
+    StatusResources {
+        /// What it may not exceed.
+        limits: Limits<'a>,
+    }
+    /// Limits.
+    Limits {
+        /// Memory.
+        memory: Option<Text<'a>>,
     }
     /// A container's state; one of them is set.
     ContainerState {
@@ -241,6 +254,14 @@ slim! {
 /// The text, empty when there is none.
 pub(crate) fn text<'b>(text: &'b Option<Text<'_>>) -> &'b str {
     text.as_ref().map_or("", Text::as_str)
+}
+
+impl Spec<'_> {
+    /// Whether an init container is a native sidecar, which goes on beside the main container.
+    pub fn is_sidecar(&self, name: &str) -> bool {
+        let mut inits = self.init_containers.iter();
+        inits.any(|init| init.name.as_str() == name && text(&init.restart_policy) == "Always")
+    }
 }
 
 impl<'a> Status<'a> {
