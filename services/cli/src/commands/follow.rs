@@ -391,7 +391,7 @@ impl<'a> Follow<'a> {
             )
             .await;
             let lines = if lines.is_empty() {
-                attempt.evidence.clone()
+                failure::without_log(attempt)
             } else {
                 lines
             };

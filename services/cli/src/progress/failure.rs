@@ -1,7 +1,7 @@
 //! What is printed under a run that failed: the steps, the ends of their logs, the commands that show more.
 
 use console::Style;
-use windlass_api::run::v1::{Step, StepState};
+use windlass_api::run::v1::{Attempt, Step, StepState};
 
 use super::model::{Model, class_name, newest};
 use super::rows::detail;
@@ -51,6 +51,15 @@ pub fn step_line(step: &Step, name_width: usize, now: Timestamp) -> String {
         detail(step, now)
     );
     Style::new().red().bold().apply_to(text.trim_end()).to_string()
+}
+
+/// What stands for the end of a log that has no lines: the step's last words, or what was seen of its pod.
+pub fn without_log(attempt: &Attempt) -> Vec<String> {
+    let words = attempt.termination_message.trim_end();
+    if words.is_empty() {
+        return attempt.evidence.clone();
+    }
+    words.lines().map(str::to_owned).collect()
 }
 
 /// A line of the step's log, or of what Kubernetes said.

@@ -80,7 +80,7 @@ impl Context<'_> {
                 said(&format!("its pod is being set up{node}"), reason, message)
             }
             Blocker::Image { reason, message } => said("its image is being pulled", reason, message),
-            Blocker::Initialising { reason, message } => said("its init containers run", reason, message),
+            Blocker::Initialising { reason, message } => said("it is being initialised", reason, message),
             Blocker::Running { node: Some(node) } => format!("runs on {node}"),
             Blocker::Running { node: None } => "runs".to_owned(),
             Blocker::RetryDelay { failed, class } => match class {

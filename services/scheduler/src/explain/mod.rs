@@ -1,5 +1,6 @@
 //! What a run or step waits for, in words: the blocker, since when, until when, and what a person can do (I10).
 
+mod advice;
 mod blockers;
 
 use windlass_ids::{Incarnation, StepIndex, Timestamp};
@@ -74,7 +75,7 @@ fn idle(explanation: &Explanation) -> String {
 /// What an ended run, or a step of it, says.
 pub(crate) fn ended(meta: &RunMeta, record: &RunRecord, step: Option<StepIndex>) -> Text {
     let run = meta.header.name.as_str();
-    let (name, state, since, message, failed) = match step.and_then(|step| record.step(step)) {
+    let (name, state, since, message, help) = match step.and_then(|step| record.step(step)) {
         Some(step) => {
             let (reason, message) = step_reason(meta, record, &step);
             let message = match (reason.as_str(), message.as_str()) {
@@ -84,30 +85,20 @@ pub(crate) fn ended(meta: &RunMeta, record: &RunRecord, step: Option<StepIndex>)
                 (reason, message) => format!("{reason}: {message}"),
             };
             let name = meta.definition.step_name(step.index);
-            (
-                name,
-                step.state.to_string(),
-                step.since,
-                message,
-                step.state == StepState::Failed,
-            )
+            let failed = step.attempt.filter(|_| step.state == StepState::Failed);
+            let help = failed.map(|attempt| advice::advice(run, &name, &attempt));
+            (name, step.state.to_string(), step.since, message, help)
         }
         None => {
             let message = Some(run_message(meta, record)).filter(|message| !message.is_empty());
             let message = message.unwrap_or_else(|| "has ended".to_owned());
-            let failed = record.state == RunState::Failed;
-            (
-                String::new(),
-                record.state.to_string(),
-                record.ended.unwrap_or(record.last_at),
-                message,
-                failed,
-            )
+            let since = record.ended.unwrap_or(record.last_at);
+            let help = (record.state == RunState::Failed).then(|| match record.failed.first() {
+                Some(step) => format!("windlass explain {run} {}", meta.definition.step_name(*step)),
+                None => format!("see the logs: windlass logs {run}"),
+            });
+            (String::new(), record.state.to_string(), since, message, help)
         }
-    };
-    let logs = match name.as_str() {
-        "" => format!("see the logs: windlass logs {run}"),
-        name => format!("see its output: windlass logs {run} {name}"),
     };
     Text {
         step: name,
@@ -117,7 +108,7 @@ pub(crate) fn ended(meta: &RunMeta, record: &RunRecord, step: Option<StepIndex>)
         since,
         until: None,
         then: String::new(),
-        suggestion: if failed { logs } else { String::new() },
+        suggestion: help.unwrap_or_default(),
     }
 }
 

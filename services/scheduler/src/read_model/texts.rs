@@ -214,7 +214,7 @@ pub(crate) fn stopped(cause: StopCause) -> &'static str {
         StopCause::Timeout => "it ran longer than its timeout",
         StopCause::NotCreated => "its pod was not created in time",
         StopCause::NotScheduled => "its pod got no node in time",
-        StopCause::NotPulled => "its image was not there in time",
+        StopCause::NotPulled => "its image or its volumes were not there in time",
         StopCause::NotInitialised => "its main container did not start in time",
         StopCause::ImagePull => "its image cannot be pulled",
         StopCause::Ended => "its main container has ended",
