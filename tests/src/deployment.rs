@@ -222,6 +222,27 @@ impl Deployment {
         }
     }
 
+    /// For tests that share it: it lives as long as this process, and ends with it, however that ends.
+    pub fn until_exit(self) -> &'static Self {
+        let pids: Vec<String> = self.processes.values().map(|child| child.id().to_string()).collect();
+        let guardian = Command::new("/bin/sh")
+            .args([
+                "-c",
+                r#"folder=$1; shift; read -r line; kill -9 "$@"; rm -rf "$folder""#,
+                "guardian",
+            ])
+            .arg(self.folder())
+            .args(pids)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        // Its standard input is closed by the end of this process: then its `read` returns.
+        std::mem::forget(guardian);
+        Box::leak(Box::new(self))
+    }
+
     /// SIGTERM, then waits for the end; whether it ended well.
     pub async fn stop(&mut self, part: Part) -> bool {
         let Some(mut child) = self.processes.remove(&part) else {
