@@ -145,8 +145,14 @@ fn own_end(main: &Terminated<'_>, memory_limit: &str) -> (Option<FailureClass>, 
     (class, reason.to_owned(), message)
 }
 
-/// `exit code 139 (SIGSEGV)`: runtimes give 128 and the signal's number, and seldom the number itself.
+/// `exit code 139 (SIGSEGV)`: runtimes give 128 and the signal's number, and seldom the number itself. 126 and 127 are the words of
+/// shells.
 fn exit_text(ended: &Terminated<'_>) -> String {
+    match ended.exit_code {
+        126 => return "exit code 126 (not executable)".to_owned(),
+        127 => return "exit code 127 (command not found)".to_owned(),
+        _ => {}
+    }
     let number = ended.signal.filter(|signal| *signal != 0);
     let signal = number.or_else(|| (129..=192).contains(&ended.exit_code).then(|| ended.exit_code - 128));
     let name = signal.and_then(|signal| {

@@ -588,6 +588,7 @@ fn messages_say_what_the_numbers_mean() {
         (on_node(main_ended(3, "Error")), "exit code 3"),
         (on_node(main_ended(139, "Error")), "exit code 139 (SIGSEGV)"),
         (on_node(main_ended(255, "Error")), "exit code 255"),
+        (on_node(main_ended(127, "Error")), "exit code 127 (command not found)"),
         (
             on_node(oom),
             "it used more memory than its limit of 32Mi; exit code 137 (SIGKILL)",
