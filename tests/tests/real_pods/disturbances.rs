@@ -117,3 +117,19 @@ async fn a_pending_pod_that_is_deleted_never_ran() {
         ]);
     scene.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_pod_that_is_deleted_by_force_is_seen_to_end() {
+    let scene = Scene::new("forced").await;
+    let run = scene.run("- {name: work, command: [sleep, '1000']}");
+    let name = scene.running_pod().await.metadata.name.expect("a name");
+    let pods: Api<Pod> = scene.api();
+    let at_once = DeleteParams::default().grace_period(0);
+    pods.delete(&name, &at_once).await.expect("it is deleted");
+    let step = run.fails().await;
+    step.failed_with("POD_DELETED", "PodDeleted")
+        .exit_code(137)
+        .attempts(1)
+        .why(&["somebody deleted the pod; exit code 137 (SIGKILL) came after that"]);
+    scene.close().await;
+}

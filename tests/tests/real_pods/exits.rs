@@ -75,6 +75,18 @@ async fn a_signal_has_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_finds_no_command_says_so() {
+    let scene = Scene::new("script").await;
+    let step = scene.run("- {name: work, script: trian --fast}").fails().await;
+    step.failed_with("USER_ERROR", "Error")
+        .exit_code(127)
+        .why(&["exit code 127 (command not found)"])
+        .run_says(&["trian: not found"])
+        .explain_says(&["exit code 127 (command not found)", "see its output"]);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_memory_than_the_limit_is_oom_killed() {
     let scene = Scene::new("memory").await;
     let step = scene

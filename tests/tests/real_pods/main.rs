@@ -13,3 +13,4 @@ mod exits;
 mod images;
 mod namespaces;
 mod scheduling;
+mod stops;

@@ -63,9 +63,25 @@ impl Step {
 
     /// State, class and reason.
     pub(crate) fn failed_with(&self, class: &str, reason: &str) -> &Self {
+        self.failed_with_one_of(class, &[reason])
+    }
+
+    /// State, class and reason, where Kubernetes has several words for the same.
+    pub(crate) fn failed_with_one_of(&self, class: &str, reasons: &[&str]) -> &Self {
         self.is("state", &self.json["state"], &"FAILED".into());
         self.is("class", &self.attempt()["failureClass"], &class.into());
-        self.is("reason", &self.attempt()["reason"], &reason.into());
+        let reason = self.attempt()["reason"].as_str().unwrap_or_default();
+        assert!(
+            reasons.contains(&reason),
+            "{reason:?} is none of {reasons:?} of\n{self}"
+        );
+        self
+    }
+
+    /// It was stopped for this reason, and nothing is said against it.
+    pub(crate) fn cancelled(&self, reason: &str) -> &Self {
+        self.is("state", &self.json["state"], &"CANCELLED".into());
+        self.is("reason", &self.json["reason"], &reason.into());
         self
     }
 

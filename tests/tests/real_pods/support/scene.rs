@@ -97,8 +97,13 @@ impl Scene {
 
     /// `windlass run` of a pipeline with these steps; one step is called `work`.
     pub(crate) fn run(&self, steps: &str) -> Running<'_> {
+        self.run_with("", steps)
+    }
+
+    /// Like [`Self::run`], with more settings of the pipeline.
+    pub(crate) fn run_with(&self, settings: &str, steps: &str) -> Running<'_> {
         let file = self.folder.path().join("pipeline.yaml");
-        std::fs::write(&file, format!("{HEAD}steps:\n{steps}\n")).expect("a file");
+        std::fs::write(&file, format!("{HEAD}{settings}\nsteps:\n{steps}\n")).expect("a file");
         let output = self.folder.path().join("output");
         let log = File::create(&output).expect("a file");
         let child = self
@@ -249,7 +254,7 @@ pub(crate) struct Running<'s> {
 
 impl Running<'_> {
     /// Waits for its end; the exit status has to be this.
-    pub(crate) async fn ends_with(mut self, status: i32) -> Said {
+    async fn ends_with(mut self, status: i32) -> Said {
         let ended = until_within(PATIENCE, "windlass run ends", async || {
             let ended = self.child.try_wait().map_err(|error| error.to_string())?;
             ended.ok_or_else(|| {
@@ -268,16 +273,19 @@ impl Running<'_> {
 
     /// It fails; the step `work` as it is then.
     pub(crate) async fn fails(self) -> Step {
+        self.ends(1).await
+    }
+
+    /// It ends with this status; the step `work` as it is then.
+    pub(crate) async fn ends(self, status: i32) -> Step {
         let scene = self.scene;
-        let said = self.ends_with(1).await;
+        let said = self.ends_with(status).await;
         scene.step().with(said)
     }
 
     /// It succeeds; the step `work` as it is then.
     pub(crate) async fn succeeds(self) -> Step {
-        let scene = self.scene;
-        let said = self.ends_with(0).await;
-        scene.step().with(said)
+        self.ends(0).await
     }
 }
 
