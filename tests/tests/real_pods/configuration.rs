@@ -135,14 +135,22 @@ async fn a_secret_that_comes_late_is_waited_for() {
 async fn a_host_path_that_is_not_there_is_a_startup_timeout() {
     let scene = Scene::new("host-path").await;
     let run = scene.run(
-        "- {name: work, command: ['true'], deadlines: {pulling: 6s}, pod: {volumes: [{name: h, hostPath: {path: /absent, type: \
+        "- {name: work, command: ['true'], deadlines: {pulling: 12s}, pod: {volumes: [{name: h, hostPath: {path: /absent, type: \
          Directory}}], volumeMounts: [{name: h, mountPath: /h}]}}",
     );
+    scene
+        .explained("PREPARING", "hostPath type check failed: /absent")
+        .await
+        .has(&[
+            "FailedMount",
+            "fails with STARTUP_TIMEOUT",
+            "check the volumes and secrets",
+        ]);
     let step = run.fails().await;
     step.failed_with("STARTUP_TIMEOUT", "NOT_PULLED")
         .never_started()
         .why(&[
-            "its pod was not set up within 6s (deadlines.pulling): FailedMount: ",
+            "its pod was not set up within 12s (deadlines.pulling): FailedMount: ",
             "hostPath type check failed: /absent",
         ])
         .explain_says(&["/absent is not a directory", "provide what it waited for"]);

@@ -26,7 +26,7 @@ impl Installation {
     async fn start() -> Self {
         let cluster = RealCluster::of_environment();
         // What is hopeless is waited for in the tests, too, but not for half a minute.
-        let patience = ["--image-tolerance=2s", "--config-tolerance=2s", "--stuck-after=2s"];
+        let patience = ["--image-tolerance=2s", "--config-tolerance=2s", "--stuck-after=1s"];
         let deployment = Deployment::start(Options {
             kubeconfig: Some(cluster.kubeconfig()),
             executor_args: patience.map(str::to_owned).to_vec(),
