@@ -97,7 +97,7 @@ async fn an_init_container_that_fails_fails_the_step() {
   command: ["true"]
   pod:
     initContainers:
-      - {name: fetch, image: "busybox:1.36", imagePullPolicy: Never, command: [sh, -c, "echo no bucket > /dev/termination-log; exit 6"]}
+      - {name: fetch, image: "busybox:1.36", imagePullPolicy: Never, command: [sh, -c, "echo looking; echo no bucket > /dev/termination-log; exit 6"]}
 "#,
         )
         .fails()
@@ -108,11 +108,14 @@ async fn an_init_container_that_fails_fails_the_step() {
         .why(&["init container fetch: exit code 6"])
         .termination_message("no bucket\n")
         .evidence(&["container fetch terminated with exit code 6: Error"]);
+    scene
+        .says(&["logs", "@latest", "work", "--container", "*"])
+        .has(&["looking"]);
     step.run_says(&["init container fetch: exit code 6", "│ no bucket"])
         .get_says(&["init container fetch: exit code 6"])
         .explain_says(&[
             "InitContainerFailed: init container fetch: exit code 6",
-            "windlass logs",
+            "--container '*'",
         ]);
     scene.close().await;
 }

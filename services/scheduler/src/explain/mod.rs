@@ -86,7 +86,7 @@ pub(crate) fn ended(meta: &RunMeta, record: &RunRecord, step: Option<StepIndex>)
             };
             let name = meta.definition.step_name(step.index);
             let failed = step.attempt.filter(|_| step.state == StepState::Failed);
-            let help = failed.map(|attempt| advice::advice(run, &name, &attempt));
+            let help = failed.map(|attempt| advice::after(run, &name, &attempt));
             (name, step.state.to_string(), step.since, message, help)
         }
         None => {
