@@ -113,9 +113,15 @@ fn run(folder: &RunFolder) -> io::Result<()> {
 
 fn start(order: &Launch) -> Result<std::process::Child, String> {
     let (program, args) = order.command.split_first().ok_or("no command")?;
-    if !Path::new(&order.working_dir).is_dir() {
+    let folder = Path::new(&order.working_dir);
+    if !folder.is_dir() {
+        let why = if folder.exists() {
+            "not a directory"
+        } else {
+            "no such file or directory"
+        };
         return Err(format!(
-            "chdir to cwd ({:?}) set in config.json failed: no such file or directory",
+            "chdir to cwd ({:?}) set in config.json failed: {why}",
             order.working_dir
         ));
     }

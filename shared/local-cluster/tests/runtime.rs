@@ -67,6 +67,23 @@ async fn what_cannot_start_says_why() {
             .contains("executable file not found in $PATH"),
         "{end}"
     );
+    // It was never running, and no event says so.
+    let events: Api<Event> = Api::namespaced(cluster.client.clone(), "default");
+    let of_it = ListParams::default().fields("involvedObject.name=missing");
+    let reasons: Vec<_> = events.list(&of_it).await.expect("events").items;
+    let reasons: Vec<_> = reasons.into_iter().filter_map(|event| event.reason).collect();
+    assert!(reasons.contains(&"Failed".to_owned()), "{reasons:?}");
+    assert!(!reasons.contains(&"Started".to_owned()), "{reasons:?}");
+
+    let mut nowhere = shell_pod("nowhere", "true");
+    nowhere["spec"]["containers"][0]["workingDir"] = json!("/etc/passwd");
+    cluster.create(nowhere).await;
+    let end = end_of(&cluster.wait_phase("nowhere", "Failed").await);
+    assert_eq!(
+        end["message"],
+        "failed to create containerd task: failed to create shim task: chdir to cwd (\"/etc/passwd\") set in \
+         config.json failed: not a directory: unknown"
+    );
 
     let mut bare = shell_pod("bare", "");
     bare["spec"]["containers"][0]["command"] = Value::Null;

@@ -114,6 +114,17 @@ impl Worker {
         let launched = launch(&self.context.shim, run.clone(), &order).await;
         drop(slot);
         match launched {
+            // Nothing of it ever ran: as with a real kubelet, it goes from waiting to its end.
+            Ok(running) if running.started.child.is_none() => {
+                let end = match running.ended().await {
+                    Some(record) => self.termination(index, &record),
+                    None => Termination::lost(GONE_MESSAGE),
+                };
+                self.context
+                    .events
+                    .warning(&self.pod, "Failed", format!("Error: {}", end.message));
+                self.records[index].state = State::Terminated(end);
+            }
             Ok(running) => {
                 let text = format!("Started container {}", self.records[index].name);
                 self.context.events.normal(&self.pod, "Started", text);
