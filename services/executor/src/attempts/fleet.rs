@@ -54,6 +54,8 @@ struct Live {
     /// When the grace after its deletion ends.
     deletion: Option<Timestamp>,
     main_ended: bool,
+    /// The pod's own status says why it waits.
+    says_why: bool,
     letting_go: LettingGo,
 }
 
@@ -329,6 +331,7 @@ impl Fleet {
             disturbed: false,
             deletion: None,
             main_ended: false,
+            says_why: false,
             letting_go: LettingGo::No,
         }
     }
@@ -628,14 +631,14 @@ impl Fleet {
         let starting = self
             .live
             .iter()
-            .filter(|(_, live)| live.phase < Phase::Running && live.end.is_none());
+            .filter(|(_, live)| live.phase < Phase::Running && live.end.is_none() && !live.says_why);
         starting.map(|(attempt, live)| (*attempt, live.phase))
     }
 
-    /// Reports a reason that an event gave for an attempt that is still starting.
+    /// Reports a reason that an event gave for an attempt that is still starting and does not say why itself.
     pub fn explained(&mut self, attempt: AttemptId, uid: &str, reason: String, message: &str) -> Option<Sight> {
         let live = self.live.get(&attempt)?;
-        if *live.uid != *uid || live.phase >= Phase::Running || live.end.is_some() {
+        if *live.uid != *uid || live.phase >= Phase::Running || live.end.is_some() || live.says_why {
             return None;
         }
         let sight = live.sight(attempt, reason, classify::bounded(message));
@@ -661,6 +664,7 @@ impl Live {
         let deletion = pod.metadata.deletion_timestamp.as_ref();
         self.deletion = deletion.map(|end| end.time().unwrap_or(Timestamp::from_millis(0)));
         self.main_ended |= assessment.main_ended;
+        self.says_why = !assessment.reason.is_empty() || !assessment.message.is_empty();
         self.phase = assessment.phase;
         self.own_phase = assessment.own_phase;
     }

@@ -652,3 +652,16 @@ fn i10_an_init_container_that_runs_is_named() {
     assert_eq!(assessment.phase, Phase::Initialising);
     assert_eq!(assessment.message, "init container fetch runs");
 }
+
+#[test]
+fn i10_an_event_explains_only_what_does_not_explain_itself() {
+    let waiting = |reason: &str| json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": reason}}}]});
+    let event = |fleet: &mut Fleet| fleet.explained(attempt(), "u", "FailedMount".to_owned(), "no such volume");
+    let mut fleet = fleet();
+    saw(&mut fleet, &live(10, waiting("ContainerCreating")), 0).expect("a report");
+    assert_eq!(fleet.starting().count(), 1, "its events are worth reading");
+    assert_eq!(event(&mut fleet).expect("a report").reason, "FailedMount");
+    saw(&mut fleet, &live(11, waiting("CreateContainerError")), 1).expect("a report");
+    assert_eq!(fleet.starting().count(), 0);
+    assert_eq!(event(&mut fleet), None);
+}

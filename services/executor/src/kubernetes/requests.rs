@@ -291,6 +291,14 @@ impl Api {
 #[derive(Debug, Default)]
 struct Warnings(HashMap<String, (Option<String>, (String, String))>);
 
+/// Warnings that keep no pod from starting, or speak of the time before it had a node.
+const NOISE: [&str; 4] = [
+    "MissingClusterDNS",
+    "DNSConfigForming",
+    "CheckLimitsForResolvConf",
+    "FailedScheduling",
+];
+
 impl Warnings {
     /// Takes a page of events; where the next one begins.
     fn take(&mut self, page: &[u8]) -> Result<String, ApiError> {
@@ -320,7 +328,8 @@ impl Warnings {
             r#continue: String,
         }
         let page: Page = serde_json::from_slice(page).map_err(|error| ApiError::Malformed(error.to_string()))?;
-        for event in page.items {
+        let telling = page.items.into_iter().filter(|event| !NOISE.contains(&&*event.reason));
+        for event in telling {
             let time = event.last_timestamp.or(event.event_time);
             let text = (event.reason, event.message);
             match self.0.entry(event.involved_object.uid) {
@@ -385,6 +394,33 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
+
+    #[test]
+    fn the_newest_warning_that_tells_something_counts() {
+        let event = |pod: &str, reason: &str, at: &str| json!({"involvedObject": {"uid": pod}, "reason": reason, "message": "why", "lastTimestamp": at, "eventTime": null});
+        let pages = [
+            json!({"metadata": {"continue": "more"}, "items": [
+                event("a", "FailedScheduling", "2026-11-23T10:00:00Z"),
+                event("a", "FailedMount", "2026-11-23T10:00:01Z"),
+                event("b", "FailedMount", "2026-11-23T10:00:01Z"),
+            ]}),
+            json!({"metadata": {}, "items": [
+                event("a", "MissingClusterDNS", "2026-11-23T10:00:09Z"),
+                event("b", "FailedAttachVolume", "2026-11-23T10:00:02Z"),
+                event("c", "FailedScheduling", "2026-11-23T10:00:02Z"),
+            ]}),
+        ];
+        let mut warnings = Warnings::default();
+        let next = pages.map(|page| warnings.take(page.to_string().as_bytes()).expect("a page"));
+        assert_eq!(next, ["more", ""]);
+        let mut reasons: Vec<_> = warnings
+            .0
+            .iter()
+            .map(|(pod, (_, (reason, _)))| (&**pod, &**reason))
+            .collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, [("a", "FailedMount"), ("b", "FailedAttachVolume")]);
+    }
 
     #[test]
     fn i4_only_another_uid_means_that_a_pod_is_gone() {
