@@ -167,7 +167,7 @@ async fn the_release_patch_takes_only_our_finalizer_and_keeps_to_its_uid() {
         .patch("held", &PatchParams::default(), &release("another"))
         .await
         .expect_err("another uid");
-    assert_eq!(refusal(error).1, "Conflict");
+    assert_eq!(refusal(error).1, "Invalid");
     let uid = pod.uid().expect("uid");
     let released = pods
         .patch("held", &PatchParams::default(), &release(&uid))

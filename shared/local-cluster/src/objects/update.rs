@@ -43,7 +43,7 @@ pub(crate) async fn replace(store: &Store, key: &Key, sub: Subresource, body: Va
         .await
 }
 
-/// Patches an object. A uid or resource version in the patch is a precondition.
+/// Patches an object. A resource version in the patch is a precondition, and its uid cannot change.
 pub(crate) async fn patch(
     store: &Store,
     key: &Key,
@@ -56,6 +56,7 @@ pub(crate) async fn patch(
     }
     store
         .update(key, |old, value| {
+            check_uid(old, &patch)?;
             check_preconditions(old, &patch)?;
             let before = value.clone();
             match kind {
@@ -65,6 +66,18 @@ pub(crate) async fn patch(
             finish(old, &before, value, sub)
         })
         .await
+}
+
+/// A patch that names another uid would change it: 422, where a replacement gets 409.
+fn check_uid(old: &Object, patch: &Value) -> Result<(), ApiError> {
+    let Key { resource, name, .. } = &old.key;
+    match patch["metadata"]["uid"].as_str() {
+        Some(uid) if !uid.is_empty() && uid != old.uid => {
+            let cause = Cause::invalid("metadata.uid", uid, "field is immutable");
+            Err(ApiError::invalid(resource, name, vec![cause]))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_preconditions(old: &Object, body: &Value) -> Result<(), ApiError> {
