@@ -133,7 +133,7 @@ async fn describe(session: &mut Session, scripts: &[&str]) {
     let context = dispatch::RunContext {
         run_id: windlass_ids::RunId::from_bytes(common::RUN).to_string(),
         run_name: common::RUN_NAME.to_owned(),
-        namespace: common::NAMESPACE.to_owned(),
+        namespace: session.namespace.clone(),
         pipeline: "churn".to_owned(),
         context_json: json.to_string().into_bytes(),
     };
@@ -142,7 +142,9 @@ async fn describe(session: &mut Session, scripts: &[&str]) {
 
 async fn start(session: &mut Session, step: u32, script: &str) {
     let template = u64::from(step) + 10;
-    session.template(template, json!({"merged": {"script": script}})).await;
+    session
+        .template(template, json!({"merged": {"image": common::IMAGE, "script": script}}))
+        .await;
     session.launch_with(template, [step]).await;
 }
 
@@ -152,6 +154,8 @@ struct FakeRelay(mpsc::Sender<Feeder>);
 struct Feeder {
     requests: Streaming<feed::FeedRequest>,
     responses: mpsc::Sender<Result<feed::FeedResponse, Status>>,
+    /// Of the pods.
+    namespace: String,
 }
 
 #[tonic::async_trait]
@@ -163,6 +167,7 @@ impl FeedService for FakeRelay {
         let feeder = Feeder {
             requests: request.into_inner(),
             responses,
+            namespace: String::new(),
         };
         self.0
             .send(feeder)
@@ -195,6 +200,7 @@ impl Feeder {
             .await
             .expect("in time")
             .expect("a feeder");
+        feeder.namespace.clone_from(&session.namespace);
         assert!(matches!(feeder.next().await, FromFeeder::Hello(hello) if !hello.cluster_uid.is_empty()));
         feeder
             .say(ToFeeder::Welcome(feed::FeedWelcome {
@@ -227,7 +233,7 @@ impl Feeder {
     async fn open(&self, stream: u64, pod: &Observation, window: u64, after: Option<(&FeedLine, u64)>) {
         self.say(ToFeeder::Open(FeedOpen {
             stream,
-            namespace: common::NAMESPACE.to_owned(),
+            namespace: self.namespace.clone(),
             pod_name: pod.pod_name.clone(),
             pod_uid: pod.pod_uid.clone(),
             container: "main".to_owned(),
@@ -308,7 +314,7 @@ async fn i7_a_kubelet_that_does_not_know_its_pod_yet_ends_no_log() {
     let mut world = world().await;
     let mut session = world.session().await;
     let mut feeder = Feeder::dial(&mut session).await;
-    world.cluster.faults().add(Rule {
+    world.faults().add(Rule {
         verb: Some("log".to_owned()),
         count: Some(3),
         ..Rule::new(Action::Refuse {
@@ -451,8 +457,8 @@ async fn memory_and_eviction_have_their_classes() {
         session.phase(1, AttemptPhase::Running).await,
     );
     world
-        .cluster
-        .out_of_memory(common::NAMESPACE, &first.pod_name, "main")
+        .local()
+        .out_of_memory(&world.namespace, &first.pod_name, "main")
         .expect("a fault");
     let end = session.ended(0).await.end.expect("an end");
     assert_eq!(
@@ -460,8 +466,8 @@ async fn memory_and_eviction_have_their_classes() {
         (FailureClass::OomKilled, Some(137))
     );
     world
-        .cluster
-        .evict(common::NAMESPACE, &second.pod_name, "the node was low on disk")
+        .local()
+        .evict(&world.namespace, &second.pod_name, "the node was low on disk")
         .expect("a fault");
     let end = session.ended(1).await.end.expect("an end");
     assert_eq!(end.failure_class(), FailureClass::Evicted, "{end:?}");
@@ -492,10 +498,10 @@ async fn i2_a_lost_node_is_lost_contact_until_it_rebooted() {
     let mut session = world.session().await;
     scripts(&mut session, &["sleep 60"]).await;
     session.phase(0, AttemptPhase::Running).await;
-    world.cluster.lose_node().await.expect("a lost node");
+    world.local().lose_node().await.expect("a lost node");
     let lost = session.phase(0, AttemptPhase::Unreachable).await;
     assert!(lost.end.is_none(), "not a failure");
-    world.cluster.return_node(true).await.expect("a node");
+    world.local().return_node(true).await.expect("a node");
     let end = session.ended(0).await.end.expect("an end");
     assert_eq!(
         (end.failure_class(), end.proof_of_death),
@@ -508,7 +514,7 @@ async fn x11_an_image_that_cannot_be_had_ends_the_attempt() {
     let mut world = world().await;
     let mut session = world.session().await;
     let message = "failed to resolve reference: not found".to_owned();
-    world.cluster.faults().add_bad_image(windlass_local_cluster::BadImage {
+    world.faults().add_bad_image(windlass_local_cluster::BadImage {
         contains: "broken".to_owned(),
         message,
     });

@@ -112,14 +112,19 @@ pub struct FaultConfig {
     pub bad_images: Vec<BadImage>,
 }
 
-/// What the API does to a request.
+/// What becomes of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    pub(crate) delay: Option<Duration>,
-    pub(crate) refuse: Option<ApiError>,
-    pub(crate) cut: bool,
-    pub(crate) lose_reply: bool,
-    pub(crate) late_reply: Option<Duration>,
+pub struct Verdict {
+    /// It is carried out so much later, also for a client that gives up meanwhile.
+    pub delay: Option<Duration>,
+    /// It is refused.
+    pub refuse: Option<ApiError>,
+    /// The connection is cut before anything is done.
+    pub cut: bool,
+    /// It is carried out, and the connection is cut instead of an answer.
+    pub lose_reply: bool,
+    /// It is carried out, and answered so much later.
+    pub late_reply: Option<Duration>,
 }
 
 /// Control over the faults of a running cluster; cheap to clone.
@@ -134,7 +139,8 @@ struct Shared {
 }
 
 impl Faults {
-    pub(crate) fn new(config: FaultConfig) -> Self {
+    /// Faults for whoever asks [`Faults::judge`]: a local cluster has its own, a proxy in front of a real one may have these.
+    pub fn new(config: FaultConfig) -> Self {
         Self(Arc::new(Shared {
             config: Mutex::new(config),
             watches: watch::Sender::new(0),
@@ -169,7 +175,8 @@ impl Faults {
         self.0.watches.send_modify(|n| *n += 1);
     }
 
-    pub(crate) fn watch_breaks(&self) -> watch::Receiver<u64> {
+    /// Changes with every [`Faults::break_watches`].
+    pub fn watch_breaks(&self) -> watch::Receiver<u64> {
         self.0.watches.subscribe()
     }
 
@@ -184,7 +191,8 @@ impl Faults {
         Some(bad.message.clone())
     }
 
-    pub(crate) fn judge(&self, verb: &str, resource: &str, name: &str) -> Verdict {
+    /// What becomes of a request with this verb (see [`Rule::verb`]), plural of a kind, and name.
+    pub fn judge(&self, verb: &str, resource: &str, name: &str) -> Verdict {
         let mut verdict = Verdict::default();
         let mut config = self.lock();
         for rule in &mut config.rules {

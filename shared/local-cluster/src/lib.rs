@@ -44,7 +44,7 @@ pub use cluster::{Handle, LocalCluster, StartError};
 pub use config::{Completion, Config, OnStop};
 pub use credentials::CredentialsError;
 pub use error::{ApiError, Cause};
-pub use faults::{Action, BadImage, FaultConfig, Faults, RefusalReason, Rule};
+pub use faults::{Action, BadImage, FaultConfig, Faults, RefusalReason, Rule, Verdict};
 pub use node::NODE_NAME;
 pub use resources::Resource;
 pub use shim::{SHIM_ARGUMENT, shim_main};

@@ -1,7 +1,9 @@
-//! A local cluster, an executor, and a scheduler that does what the test says; all over real HTTP.
+//! A cluster, local or real, an executor, and a scheduler that does what the test says; all over real HTTP.
 #![allow(unreachable_pub, reason = "shared between the tests")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,12 +24,19 @@ use windlass_api::dispatch::v1::connect_response::Message as ToExecutor;
 use windlass_api::dispatch::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
 use windlass_api::dispatch::v1::{self as dispatch, AttemptKey, AttemptPhase, Observation};
 use windlass_executor::{Config, server};
-use windlass_local_cluster::{Completion, Handle, LocalCluster};
+use windlass_local_cluster::{Completion, FaultConfig, Faults, Handle, LocalCluster};
+
+#[path = "proxy.rs"]
+mod proxy;
+#[path = "real.rs"]
+mod real;
 
 /// Bound on every wait.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const INSTALLATION: &str = "11111111-1111-4111-8111-111111111111";
-pub const NAMESPACE: &str = "default";
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Names the kubeconfig of a real cluster, on which these tests then run instead of the local one.
+pub const KUBECONFIG: &str = "WINDLASS_TEST_KUBECONFIG";
+/// Image of all pods; the local cluster needs none.
+pub const IMAGE: &str = "busybox:1.36";
 pub const RUN: [u8; 16] = [7; 16];
 pub const RUN_NAME: &str = "churn-7k2m";
 
@@ -74,8 +83,20 @@ impl Requests {
     }
 }
 
+/// The cluster of a test.
+enum Cluster {
+    Local(Handle),
+    /// With what leads to it without the proxy, and where that listens.
+    Real(SocketAddr),
+}
+
 pub struct World {
-    pub cluster: Handle,
+    cluster: Cluster,
+    faults: Faults,
+    /// Namespace of the test's pods.
+    pub namespace: String,
+    /// Installation that the scheduler says it is.
+    pub installation: String,
     pub kube: kube::Client,
     pub requests: Requests,
     pub config: Config,
@@ -88,6 +109,9 @@ pub struct World {
 impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.cancel();
+        if !self.is_local() {
+            real::leave(self.namespace.clone());
+        }
     }
 }
 
@@ -104,18 +128,35 @@ impl World {
         tracing_subscriber_for_failures();
         let folder = TempDir::new().expect("a folder");
         let shutdown = CancellationToken::new();
-        let mut cluster_config = windlass_local_cluster::Config::new(folder.path());
-        cluster_config.tls = false;
-        cluster_config.completion = completion;
-        cluster_config.most_pods = 1000;
-        change_cluster(&mut cluster_config);
-        let cluster = LocalCluster::start(cluster_config, shutdown.clone())
-            .await
-            .expect("a cluster");
+        let installation = uuid::Uuid::new_v4().to_string();
+        let (cluster, faults, kube, namespace) = match std::env::var_os(KUBECONFIG) {
+            None => {
+                let mut cluster_config = windlass_local_cluster::Config::new(folder.path());
+                cluster_config.tls = false;
+                cluster_config.completion = completion;
+                cluster_config.most_pods = 1000;
+                change_cluster(&mut cluster_config);
+                let cluster = LocalCluster::start(cluster_config, shutdown.clone())
+                    .await
+                    .expect("a cluster");
+                let (faults, kube) = (
+                    cluster.faults().clone(),
+                    client(kubeconfig(&cluster.kubeconfig).await, None),
+                );
+                (Cluster::Local(cluster), faults, kube, "default".to_owned())
+            }
+            Some(path) => {
+                let kube = client(kubeconfig(path.as_ref()).await, None);
+                let faults = Faults::new(FaultConfig::default());
+                let proxy = proxy::start(kube.clone(), faults.clone(), shutdown.clone()).await;
+                let namespace = real::namespace(&kube).await;
+                (Cluster::Real(proxy), faults, kube, namespace)
+            }
+        };
         let (address, sessions) = scheduler(shutdown.clone()).await;
         let mut config = Config {
             scheduler: address,
-            local_cluster: true,
+            local_cluster: matches!(cluster, Cluster::Local(_)),
             // Long enough for a busy machine: what a test waits for is never one of these bounds.
             create_timeout: PATIENCE,
             drain: PATIENCE,
@@ -125,9 +166,11 @@ impl World {
         };
         change(&mut config);
         let requests = Requests::default();
-        let kube = client(&cluster, None).await;
         let mut world = Self {
             cluster,
+            faults,
+            namespace,
+            installation,
             kube,
             requests,
             config,
@@ -140,8 +183,31 @@ impl World {
         world
     }
 
+    /// What is done to the executor's requests.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// The local cluster, for what only it can be told to do.
+    #[allow(dead_code, reason = "used by the tests with processes only")]
+    pub fn local(&self) -> &Handle {
+        match &self.cluster {
+            Cluster::Local(cluster) => cluster,
+            Cluster::Real(_) => panic!("this test is of the local cluster"),
+        }
+    }
+
+    /// Whether it is the local cluster.
+    pub fn is_local(&self) -> bool {
+        matches!(self.cluster, Cluster::Local(_))
+    }
+
     pub async fn start_executor(&mut self) {
-        let client = client(&self.cluster, Some(self.requests.clone())).await;
+        let config = match &self.cluster {
+            Cluster::Local(cluster) => kubeconfig(&cluster.kubeconfig).await,
+            Cluster::Real(proxy) => kube::Config::new(format!("http://{proxy}").parse().expect("an address")),
+        };
+        let client = client(config, Some(self.requests.clone()));
         let stop = self.shutdown.child_token();
         let task = tokio::spawn(server::run(self.config.clone(), client, None, stop.clone()));
         self.executor = Some((task, stop));
@@ -175,14 +241,16 @@ impl World {
 
     /// The executor's next stream, not yet welcomed.
     pub async fn stream(&mut self) -> Session {
-        tokio::time::timeout(PATIENCE, self.sessions.recv())
+        let mut session = tokio::time::timeout(PATIENCE, self.sessions.recv())
             .await
             .expect("a stream in time")
-            .expect("a stream")
+            .expect("a stream");
+        (session.namespace, session.installation) = (self.namespace.clone(), self.installation.clone());
+        session
     }
 
     pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.kube.clone(), NAMESPACE)
+        Api::namespaced(self.kube.clone(), &self.namespace)
     }
 
     pub async fn pod_list(&self) -> Vec<Pod> {
@@ -199,7 +267,7 @@ impl World {
     }
 
     pub async fn config_maps(&self) -> Vec<ConfigMap> {
-        let api: Api<ConfigMap> = Api::namespaced(self.kube.clone(), NAMESPACE);
+        let api: Api<ConfigMap> = Api::namespaced(self.kube.clone(), &self.namespace);
         api.list(&ListParams::default().labels("windlass.dev/installation"))
             .await
             .expect("config maps")
@@ -237,11 +305,15 @@ fn tracing_subscriber_for_failures() {
     drop(windlass_telemetry::init("test", &telemetry));
 }
 
-async fn client(cluster: &Handle, requests: Option<Requests>) -> kube::Client {
-    let kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).expect("a kubeconfig");
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+/// The configuration of a kubeconfig.
+async fn kubeconfig(path: &Path) -> kube::Config {
+    let kubeconfig = Kubeconfig::read_from(path).expect("a kubeconfig");
+    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
-        .expect("a config");
+        .expect("a config")
+}
+
+fn client(mut config: kube::Config, requests: Option<Requests>) -> kube::Client {
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).expect("a client");
     let layer = tower::util::MapRequestLayer::new(move |request: http::Request<Body>| {
@@ -278,6 +350,8 @@ impl DispatchService for Scripted {
             acknowledged: 0,
             heard_ms: 0,
             seen: Vec::new(),
+            namespace: String::new(),
+            installation: String::new(),
         };
         self.0
             .send(session)
@@ -331,6 +405,9 @@ pub struct Session {
     pub heard_ms: u64,
     /// Observations in the order of their coming.
     pub seen: Vec<Observation>,
+    /// Namespace of the test's pods.
+    pub namespace: String,
+    installation: String,
 }
 
 impl Session {
@@ -338,7 +415,7 @@ impl Session {
         let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
         let welcome = dispatch::SchedulerWelcome {
             protocol: 1,
-            installation: INSTALLATION.to_owned(),
+            installation: self.installation.clone(),
             epoch,
             // A create may take a third of it.
             lease: seconds(3 * PATIENCE.as_secs().cast_signed()),
@@ -360,12 +437,12 @@ impl Session {
         let context = dispatch::RunContext {
             run_id: windlass_ids::RunId::from_bytes(RUN).to_string(),
             run_name: RUN_NAME.to_owned(),
-            namespace: NAMESPACE.to_owned(),
+            namespace: self.namespace.clone(),
             pipeline: "churn".to_owned(),
             context_json: b"{}".to_vec(),
         };
         self.send(ToExecutor::Run(context)).await;
-        self.template(1, json!({"merged": {"image": "i", "command": ["true"]}}))
+        self.template(1, json!({"merged": {"image": IMAGE, "command": ["true"]}}))
             .await;
     }
 
@@ -410,7 +487,7 @@ impl Session {
         let releases = observations.iter().map(|observation| dispatch::Release {
             attempt: observation.attempt.clone(),
             pod_uid: observation.pod_uid.clone(),
-            namespace: NAMESPACE.to_owned(),
+            namespace: self.namespace.clone(),
             pod_name: observation.pod_name.clone(),
         });
         let releases = releases.collect();
@@ -420,7 +497,7 @@ impl Session {
     pub async fn run_finished(&mut self) {
         let run = dispatch::FinishedRun {
             run_id: RUN.to_vec(),
-            namespace: NAMESPACE.to_owned(),
+            namespace: self.namespace.clone(),
         };
         self.send(ToExecutor::RunsFinished(dispatch::RunsFinished { runs: vec![run] }))
             .await;

@@ -9,7 +9,7 @@ use windlass_api::dispatch::v1::AttemptPhase;
 use windlass_api::run::v1::FailureClass;
 use windlass_local_cluster::{Action, Completion, FaultConfig, RefusalReason, Rule};
 
-use crate::common::{NAMESPACE, Session, World};
+use crate::common::{IMAGE, Session, World};
 
 fn on_create(count: u32, action: Action) -> Rule {
     Rule {
@@ -38,7 +38,7 @@ fn refusal(code: u16, reason: RefusalReason, message: &str) -> Action {
 async fn nowhere(session: &mut Session) {
     let pod = json!({"nodeSelector": {"gpu": "a100"}});
     session
-        .template(2, json!({"merged": {"image": "i", "command": ["true"], "pod": pod}}))
+        .template(2, json!({"merged": {"image": IMAGE, "command": ["true"], "pod": pod}}))
         .await;
 }
 
@@ -53,7 +53,7 @@ fn ended_status(code: i32) -> serde_json::Value {
 async fn i2_a_create_whose_reply_was_lost_is_adopted() {
     let mut world = World::start().await;
     let mut session = world.session().await;
-    world.cluster.faults().add(on_create(1, Action::LoseReply));
+    world.faults().add(on_create(1, Action::LoseReply));
     session.launch([0]).await;
     let ended = session.ended(0).await;
     assert!(ended.end.is_some_and(|end| end.succeeded));
@@ -95,13 +95,13 @@ async fn i2_a_full_quota_cannot_hide_a_pod_that_exists() {
     drop(session);
     world.start_executor().await;
     // The new executor cannot list yet, so that it does not know the pod.
-    world.cluster.faults().add(Rule {
+    world.faults().add(Rule {
         verb: Some("list".to_owned()),
         resource: Some("pods".to_owned()),
         count: Some(6),
         ..Rule::new(Action::Cut)
     });
-    world.cluster.faults().add(on_create(
+    world.faults().add(on_create(
         9,
         refusal(403, RefusalReason::Forbidden, "pods is forbidden: exceeded quota: q"),
     ));
@@ -129,30 +129,30 @@ async fn i3_broken_watches_and_lost_history_fail_no_step() {
                 .pod_name,
         );
     }
-    world.cluster.faults().break_watches();
+    world.faults().break_watches();
     world.set_status(&pods[0], ended_status(0)).await;
     assert!(session.ended(0).await.end.is_some_and(|end| end.succeeded));
     // 410 at the next watch: a new list finds what happened meanwhile.
-    world.cluster.faults().add(Rule {
+    world.faults().add(Rule {
         verb: Some("watch".to_owned()),
         resource: Some("pods".to_owned()),
         count: Some(1),
         ..Rule::new(Action::Expire)
     });
-    world.cluster.faults().break_watches();
+    world.faults().break_watches();
     world.set_status(&pods[1], ended_status(3)).await;
     assert_eq!(
         session.ended(1).await.end.expect("an end").failure_class(),
         FailureClass::UserError
     );
     // The API server in trouble for a while.
-    world.cluster.faults().add(Rule {
+    world.faults().add(Rule {
         resource: Some("pods".to_owned()),
         verb: Some("watch".to_owned()),
         count: Some(3),
         ..Rule::new(refusal(500, RefusalReason::InternalError, "etcd"))
     });
-    world.cluster.faults().break_watches();
+    world.faults().break_watches();
     world.set_status(&pods[2], ended_status(0)).await;
     assert!(session.ended(2).await.end.is_some_and(|end| end.succeeded));
     let failed: Vec<_> = session
@@ -167,7 +167,7 @@ async fn i3_broken_watches_and_lost_history_fail_no_step() {
 async fn refusals_for_the_time_being_are_waited_for() {
     let mut world = World::start().await;
     let mut session = world.session().await;
-    let faults = world.cluster.faults();
+    let faults = world.faults();
     // Until the refusal was told: what succeeds meanwhile would be told in its place.
     faults.add(on_every_create(Action::TooManyRequests { retry_after_seconds: 1 }));
     session.launch([0]).await;
@@ -210,7 +210,7 @@ async fn refusals_for_the_time_being_are_waited_for() {
 async fn i5_refusals_for_good_end_the_attempt() {
     let mut world = World::start().await;
     let mut session = world.session().await;
-    let faults = world.cluster.faults();
+    let faults = world.faults();
     for (step, code, reason, message, word) in [
         (0, 422, RefusalReason::Invalid, "Pod is invalid", "Invalid"),
         (
@@ -237,12 +237,11 @@ async fn i5_refusals_for_good_end_the_attempt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_an_executor_refuses_its_own_namespace() {
-    let mut world = World::with(
-        Completion::Instant { exit_code: 0 },
-        |config| config.own_namespace = Some(NAMESPACE.to_owned()),
-        |_| {},
-    )
-    .await;
+    let mut world = World::with(Completion::Instant { exit_code: 0 }, |_| {}, |_| {}).await;
+    // It lives where the pods would be.
+    world.kill_executor().await;
+    world.config.own_namespace = Some(world.namespace.clone());
+    world.start_executor().await;
     let mut session = world.session().await;
     session.launch([0]).await;
     let end = session.ended(0).await.end.expect("an end");
@@ -327,7 +326,7 @@ async fn i4_an_executor_that_never_heard_a_scheduler_lets_go_of_deleted_pods_of_
         .delete(&ended.pod_name, &DeleteParams::default())
         .await
         .expect("a deletion");
-    world.config.installation = Some(crate::common::INSTALLATION.parse().expect("an installation"));
+    world.config.installation = Some(world.installation.parse().expect("an installation"));
     world.start_executor().await;
     world
         .until(
@@ -376,7 +375,8 @@ async fn i2_an_owner_that_somebody_deleted_is_made_again() {
     session.launch([0]).await;
     session.ended(0).await;
     let first = world.config_maps().await.remove(0).metadata;
-    let owners: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(world.kube.clone(), NAMESPACE);
+    let owners: kube::Api<k8s_openapi::api::core::v1::ConfigMap> =
+        kube::Api::namespaced(world.kube.clone(), &world.namespace);
     let name = first.name.expect("a name");
     owners
         .delete(&name, &DeleteParams::background())
@@ -453,7 +453,7 @@ async fn another_installation_is_never_touched() {
         "metadata": {"name": "foreign", "labels": {
             "windlass.dev/installation": "22222222-2222-4222-8222-222222222222", "windlass.dev/released": "true",
             "windlass.dev/run-id": "07070707-0707-0707-0707-070707070707", "windlass.dev/step-index": "0", "windlass.dev/attempt": "1"}},
-        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "i", "command": ["true"]}]},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": IMAGE, "command": ["true"]}]},
     })).expect("a pod");
     world
         .pods()
@@ -493,10 +493,7 @@ async fn i2_a_create_without_an_answer_is_not_called_absent_while_it_may_still_b
     let mut session = world.session().await;
     nowhere(&mut session).await;
     // The executor gives up after 2 s; the API server does not.
-    world
-        .cluster
-        .faults()
-        .add(on_create(1, Action::Delay { milliseconds: 3000 }));
+    world.faults().add(on_create(1, Action::Delay { milliseconds: 3000 }));
     session.launch_with(2, [0]).await;
     let created = async |world: &World| world.requests.count("POST pods");
     world.until("the create", created, |posts| *posts == 1).await;

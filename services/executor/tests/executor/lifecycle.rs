@@ -1,6 +1,7 @@
 //! Pods are created, watched, let go and swept, with two writes a step.
 
-use crate::common::{World, key};
+use crate::common::{IMAGE, World, key};
+use serde_json::json;
 use windlass_api::dispatch::v1::AttemptPhase;
 use windlass_api::run::v1::FailureClass;
 
@@ -55,7 +56,13 @@ async fn a_failing_step_is_a_user_error_with_evidence() {
     )
     .await;
     let mut session = world.session().await;
-    session.launch([0]).await;
+    session
+        .template(
+            2,
+            json!({"merged": {"image": IMAGE, "command": ["sh", "-c", "exit 3"]}}),
+        )
+        .await;
+    session.launch_with(2, [0]).await;
     let observation = session.ended(0).await;
     let end = observation.end.clone().expect("an end");
     assert_eq!(end.failure_class(), FailureClass::UserError);

@@ -115,7 +115,7 @@ async fn a_probe_during_a_create_is_answered_with_what_the_watch_has_told() {
     let mut session = world.session().await;
     // The pod ends long before the answer to its create comes.
     let late = Action::LateReply { milliseconds: 1500 };
-    world.cluster.faults().add(Rule {
+    world.faults().add(Rule {
         verb: Some("create".to_owned()),
         resource: Some("pods".to_owned()),
         ..Rule::new(late)
@@ -153,8 +153,11 @@ async fn a_drain_is_announced_and_ends() {
 async fn the_cluster_is_introduced_by_its_uid_and_its_sight_is_told() {
     let mut world = World::start().await;
     let mut session = world.stream().await;
-    assert_eq!(session.hello.cluster_uid, world.cluster.cluster_uid);
-    assert!(session.hello.local_cluster && session.hello.credit > 0);
+    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(world.kube.clone());
+    let system = namespaces.get("kube-system").await.expect("every cluster has it");
+    assert_eq!(Some(&session.hello.cluster_uid), system.metadata.uid.as_ref());
+    assert_eq!(session.hello.local_cluster, world.is_local());
+    assert!(session.hello.credit > 0);
     session.welcome(1, false, 0).await;
     session.lease().await;
     loop {
@@ -198,7 +201,7 @@ async fn i2_a_pod_whose_labels_somebody_changed_is_not_absent() {
         attempt: Some(key(0)),
         grant: 6,
         pod_uid: pod.pod_uid.clone(),
-        namespace: crate::common::NAMESPACE.to_owned(),
+        namespace: world.namespace.clone(),
         pod_name: pod.pod_name.clone(),
     };
     session
