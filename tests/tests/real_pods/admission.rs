@@ -30,7 +30,12 @@ fn rejected(step: &Step, reason: &str, what: &str) {
 
 /// A quota of so many pods that is in force.
 async fn quota(scene: &Scene, pods: u32) {
-    let quota = json!({"metadata": {"name": "pods"}, "spec": {"hard": {"pods": pods.to_string()}}});
+    quota_of(scene, "pods", pods).await;
+}
+
+/// A quota of so many objects of a kind, in force.
+async fn quota_of(scene: &Scene, kind: &str, count: u32) {
+    let quota = json!({"metadata": {"name": "pods"}, "spec": {"hard": {kind: count.to_string()}}});
     scene.put::<ResourceQuota>(quota).await;
     let quotas: Api<ResourceQuota> = scene.api();
     until("the quota is in force", async || {
@@ -56,6 +61,24 @@ async fn a_full_quota_is_waited_for() {
         .has(&["STARTING", "exceeded quota: pods"]);
     scene
         .change::<ResourceQuota>("pods", json!({"spec": {"hard": {"pods": "9"}}}))
+        .await;
+    run.succeeds().await.succeeded().attempts(1);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_keeps_the_runs_own_object_out_is_waited_for() {
+    let scene = Scene::new("quota-owner").await;
+    // The cluster's own ConfigMap fills it.
+    quota_of(&scene, "count/configmaps", 1).await;
+    let run = scene.run(WORK);
+    scene.explained("REFUSED", "the run's ConfigMap: ").await.has(&[
+        "(QuotaExceeded): ",
+        "exceeded quota: pods, requested: count/configmaps=1",
+        "fails with STARTUP_TIMEOUT",
+    ]);
+    scene
+        .change::<ResourceQuota>("pods", json!({"spec": {"hard": {"count/configmaps": "9"}}}))
         .await;
     run.succeeds().await.succeeded().attempts(1);
     scene.close().await;
