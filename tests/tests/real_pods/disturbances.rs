@@ -118,6 +118,28 @@ async fn a_pending_pod_that_is_deleted_never_ran() {
     scene.close().await;
 }
 
+/// The kubelet makes an exit code 137 up for a container that never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_deleted_while_it_is_set_up_never_ran() {
+    let scene = Scene::new("set-up").await;
+    let run = scene.run(
+        "- {name: work, command: ['true'], pod: {volumes: [{name: s, secret: {secretName: absent}}], volumeMounts: [{name: s, \
+         mountPath: /s}]}}",
+    );
+    scene.explained("PREPARING", r#"secret "absent" not found"#).await;
+    let pod = scene.pod_that("is there", |_| true).await;
+    delete(&scene, &pod).await;
+    let step = run.fails().await;
+    step.failed_with("POD_DELETED", "PodDeleted")
+        .exit_code(serde_json::Value::Null)
+        .attempts(1)
+        .never_started()
+        .why(&["somebody deleted the pod before its main container ran"])
+        .evidence(&["ContainerStatusUnknown", "deletionTimestamp"])
+        .explain_says(&["before its main container ran", "find out who deletes pods"]);
+    scene.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_a_pod_that_is_deleted_by_force_is_seen_to_end() {
     let scene = Scene::new("forced").await;
