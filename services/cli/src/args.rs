@@ -61,6 +61,38 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub token_file: Option<PathBuf>,
+    /// Authority (PEM) of a server at `https://`; the system's when absent.
+    #[arg(
+        long,
+        global = true,
+        env = "WINDLASS_CA",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub ca: Option<PathBuf>,
+    /// Certificate chain (PEM) that is shown to the server.
+    #[arg(
+        long,
+        global = true,
+        env = "WINDLASS_CLIENT_CERT",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "client_key",
+        help_heading = "Global options"
+    )]
+    pub client_cert: Option<PathBuf>,
+    /// Private key (PEM) of the certificate that is shown.
+    #[arg(
+        long,
+        global = true,
+        env = "WINDLASS_CLIENT_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "client_cert",
+        help_heading = "Global options"
+    )]
+    pub client_key: Option<PathBuf>,
     /// Namespace of the runs.
     #[arg(
         short,
@@ -153,6 +185,8 @@ pub enum Command {
     Graph(GraphArgs),
     /// Print a completion script for a shell.
     Completion(CompletionArgs),
+    /// Make a token with roles, and its entry for the access file of a server.
+    Token(TokenArgs),
     /// Start scheduler, executor, log relay and a local cluster in one process.
     Dev(DevArgs),
     /// Serve the local cluster alone: a Kubernetes API whose pods are processes of this machine.
@@ -510,6 +544,9 @@ pub struct DevArgs {
     /// Address of the local cluster.
     #[arg(long, default_value = "127.0.0.1:7612", value_name = "ADDRESS")]
     pub cluster_listen: SocketAddr,
+    /// Serve other addresses than loopback, although tokens and logs then pass the network in plain text.
+    #[arg(long)]
+    pub insecure: bool,
     /// Address of Prometheus metrics; off when absent.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_addr: Option<SocketAddr>,
@@ -546,6 +583,27 @@ pub struct LocalClusterArgs {
         value_name = "FILTER"
     )]
     pub log: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass token ana --role submitter=team-a,team-b --role viewer='*' >> access.yaml
+  windlass token executor --role service --out executor.token >> access.yaml
+
+Roles: viewer looks at runs and logs; submitter also submits and cancels; admin also deletes and confirms the
+death of attempts; service is for executors and log relays, in the whole installation.
+The entry goes to standard output and holds a hash only. The token is shown this once, on standard error.")]
+/// Arguments of `token`.
+pub struct TokenArgs {
+    /// Whose token it is; the runs that are submitted with it bear this name.
+    pub name: String,
+    /// A role in namespaces (`*` for all), or `service`; may be given more than once.
+    #[arg(long = "role", value_name = "ROLE=NAMESPACES", required = true)]
+    pub roles: Vec<String>,
+    /// Write the token to this new file, which only its owner can read, and show it nowhere.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use windlass_ids::InstallationId;
 use windlass_manifest::{Settings, WorkspaceDefault};
+use windlass_service::{TlsArgs, Tokens, TokensError};
 use windlass_telemetry::TelemetryArgs;
 
 use crate::attempts::Policy;
@@ -26,9 +27,12 @@ pub struct Config {
         value_name = "ADDRESS"
     )]
     pub scheduler: String,
-    /// File with the bearer token for the scheduler and the log relays.
+    /// File with the bearer token for the scheduler and the log relays, `TOKEN` or `NAME:TOKEN`; its first one is shown.
     #[arg(long, env = "WINDLASS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Address on which health and reflection are served; off when absent.
     #[arg(long, env = "WINDLASS_EXECUTOR_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -110,13 +114,8 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The token cannot be read.
-    #[error("--token-file {path}: {source}")]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error("--token-file: {0}")]
+    Token(#[source] TokensError),
     /// The volume is no volume.
     #[error("--workspace-volume: {0}")]
     Volume(#[source] serde_json::Error),
@@ -182,17 +181,13 @@ impl Config {
         }
     }
 
-    /// The bearer token.
+    /// The bearer token: the first of its file.
     ///
     /// # Errors
-    /// When its file cannot be read.
+    /// When its file cannot be read or holds none.
     pub fn token(&self) -> Result<Option<String>, ConfigError> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Token {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Some(text.trim().to_owned()))
+        let token = self.token_file.as_deref().map(Tokens::first_in_file);
+        token.transpose().map_err(ConfigError::Token)
     }
 
     /// The namespace that this executor lives in.

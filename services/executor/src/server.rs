@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use windlass_service::{Backoff, BackoffSettings, ChannelSettings, Clock, ServeSettings};
+use windlass_service::{Access, Backoff, BackoffSettings, ChannelSettings, Clock, ServeSettings, ServerTls};
 
 use crate::Config;
 use crate::agent::{Agent, AgentParts, AgentSettings};
@@ -34,7 +34,8 @@ pub async fn run(
     config.check()?;
     let api = Api::new(client);
     let token = config.token()?;
-    let serving = listener.map(|listener| tokio::spawn(serve(listener, shutdown.clone())));
+    let tls = config.tls.server()?;
+    let serving = listener.map(|listener| tokio::spawn(serve(listener, tls.clone(), shutdown.clone())));
     let Some(cluster_uid) = cluster_uid(&api, &shutdown).await else {
         return Ok(());
     };
@@ -46,6 +47,7 @@ pub async fn run(
     let lease = Arc::new(Lease::default());
     let dialer = feed::Dialer {
         token: token.clone(),
+        tls: config.tls.client(),
         incarnation: incarnation.clone(),
         cluster_uid: cluster_uid.clone(),
         sources: feed::Sources {
@@ -69,6 +71,7 @@ pub async fn run(
             address: config.scheduler.clone(),
             token,
             user: None,
+            tls: config.tls.client(),
         },
         introduction: introduction(&config, incarnation, cluster_uid),
         outbox,
@@ -147,11 +150,16 @@ async fn cluster_uid(api: &Api, shutdown: &CancellationToken) -> Option<String> 
     }
 }
 
-async fn serve(listener: TcpListener, shutdown: CancellationToken) -> Result<(), windlass_service::ServeError> {
+async fn serve(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    shutdown: CancellationToken,
+) -> Result<(), windlass_service::ServeError> {
     let settings = ServeSettings {
         services: vec!["windlass.executor"],
         descriptors: windlass_api::DESCRIPTORS,
-        tokens: None,
+        access: Access::Open,
+        tls,
         // Nothing but health and reflection.
         insecure: true,
     };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use windlass_service::TlsArgs;
 use windlass_telemetry::TelemetryArgs;
 
 /// The log relay of Windlass: streams the logs of steps to clients and keeps them.
@@ -30,10 +31,17 @@ pub struct Config {
         value_name = "URL"
     )]
     pub scheduler: String,
-    /// File with the tokens that are accepted, one a line; the first one is shown to the scheduler.
+    /// File with the tokens that are accepted, one a line; the first one is shown to the scheduler. With --access-file it is only shown.
     #[arg(long, env = "WINDLASS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Serve without tokens even where others can reach the listener.
+    /// File with the tokens that are accepted by their hashes, each with its roles in namespaces (YAML); read again when it changes.
+    /// `windlass token` makes entries.
+    #[arg(long, env = "WINDLASS_ACCESS_FILE", value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Serve without TLS or without tokens even where others can reach the listener.
     #[arg(long, env = "WINDLASS_INSECURE")]
     pub insecure: bool,
     /// Folder of live logs, and of the archive by default. One process uses it at a time.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use windlass_service::Missing;
+
 use crate::cursor::CursorError;
 
 const DOMAIN: &str = "log-relay.windlass";
@@ -52,6 +54,8 @@ pub(crate) enum TailError {
     OtherRelay { step: String, address: String },
     #[error("the relay serves {limit} log streams already; try again later")]
     TooManyReaders { limit: usize },
+    #[error(transparent)]
+    RoleMissing(#[from] Missing),
     #[error("stored logs cannot be read at present; resume with the cursor")]
     Storage,
     #[error("the relay is going away; resume with the cursor")]
@@ -71,6 +75,7 @@ impl TailError {
             Self::SchedulerUnreachable => "SCHEDULER_UNREACHABLE",
             Self::OtherRelay { .. } => "LOGS_ON_OTHER_RELAY",
             Self::TooManyReaders { .. } => "TOO_MANY_READERS",
+            Self::RoleMissing(_) => "ROLE_MISSING",
             Self::Storage => "STORAGE_UNAVAILABLE",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
@@ -82,6 +87,7 @@ impl TailError {
             Self::RunRefused { code, .. } => Code::from_i32(i32::try_from(*code).unwrap_or_default()),
             Self::UnknownStep { .. } | Self::UnknownContainer { .. } => Code::NotFound,
             Self::TooManyReaders { .. } => Code::ResourceExhausted,
+            Self::RoleMissing(_) => Code::PermissionDenied,
             Self::SchedulerUnreachable | Self::OtherRelay { .. } | Self::Storage | Self::ShuttingDown => {
                 Code::Unavailable
             }
@@ -98,6 +104,7 @@ impl TailError {
             | Self::SchedulerUnreachable
             | Self::OtherRelay { .. }
             | Self::TooManyReaders { .. }
+            | Self::RoleMissing(_)
             | Self::Storage
             | Self::ShuttingDown => None,
         }
@@ -109,6 +116,10 @@ impl From<TailError> for Status {
         let mut metadata = HashMap::new();
         if let TailError::OtherRelay { address, .. } = &error {
             metadata.insert("address".to_owned(), address.clone());
+        }
+        if let TailError::RoleMissing(missing) = &error {
+            metadata.insert("role".to_owned(), missing.role.to_owned());
+            metadata.insert("namespace".to_owned(), missing.namespace.clone());
         }
         let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata);
         if let Some(field) = error.field() {
@@ -194,6 +205,14 @@ mod tests {
                 TailError::TooManyReaders { limit: 1 },
                 Code::ResourceExhausted,
                 "TOO_MANY_READERS",
+            ),
+            (
+                TailError::RoleMissing(Missing {
+                    role: "viewer",
+                    namespace: text(),
+                }),
+                Code::PermissionDenied,
+                "ROLE_MISSING",
             ),
             (TailError::Storage, Code::Unavailable, "STORAGE_UNAVAILABLE"),
             (TailError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN"),

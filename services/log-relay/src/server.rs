@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use windlass_api::feed::v1::feed_service_server::FeedServiceServer;
-use windlass_service::{ChannelSettings, ServeSettings, Tokens, connect_lazy, serve};
+use windlass_service::{Access, ChannelSettings, ServeSettings, Tokens, connect_lazy, serve};
 
 use crate::config::Config;
 use crate::feed::{Feed, MAX_REQUEST_BYTES};
@@ -31,16 +31,18 @@ const SEALERS: usize = 16;
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     let folder = DataFolder::open(&config.data_dir)?;
     let archive = Archive::open(config.archive.as_deref(), &folder.archive())?;
-    let (tokens, token) = match &config.token_file {
-        Some(path) => (Some(Tokens::from_file(path)?), Some(Tokens::first_in_file(path)?)),
-        None => (None, None),
-    };
+    let access = Access::open(config.access_file.as_deref(), config.token_file.as_deref())?;
+    let token = config.token_file.as_deref().map(Tokens::first_in_file).transpose()?;
+    let tls = config.tls.server()?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let advertised = config.advertised_address.unwrap_or_else(|| format!("http://{address}"));
+    let advertised = config
+        .advertised_address
+        .unwrap_or_else(|| format!("{}://{address}", config.tls.scheme()));
     let channel = connect_lazy(&ChannelSettings {
         address: config.scheduler,
         token,
         user: None,
+        tls: config.tls.client(),
     })?;
 
     let (writer, jobs) = WriterHandle::new(config.write_buffer);
@@ -73,7 +75,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let settings = ServeSettings {
         services: vec!["windlass.log.v1.LogService", "windlass.feed.v1.FeedService"],
         descriptors: windlass_api::DESCRIPTORS,
-        tokens,
+        access,
+        tls,
         insecure: config.insecure,
     };
     let served = serve(routes, settings, listener, shutdown.clone()).await;

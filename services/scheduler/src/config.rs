@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use windlass_service::TlsArgs;
 use windlass_telemetry::TelemetryArgs;
 
 /// The scheduler service: run state, readiness, retries and limits.
@@ -27,10 +28,22 @@ pub struct Config {
         default_value = "windlass-data/scheduler"
     )]
     pub data_dir: PathBuf,
-    /// File with the tokens that are accepted, one a line, `TOKEN` or `NAME:TOKEN`; without it only a loopback address is served.
+    /// File with the tokens that are accepted, one a line, `TOKEN` or `NAME:TOKEN`; each may do everything.
     #[arg(long, env = "WINDLASS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Serve other addresses than loopback without tokens.
+    /// File with the tokens that are accepted by their hashes, each with its roles in namespaces (YAML); read again when it changes.
+    /// `windlass token` makes entries.
+    #[arg(
+        long,
+        env = "WINDLASS_ACCESS_FILE",
+        value_name = "FILE",
+        conflicts_with = "token_file"
+    )]
+    pub access_file: Option<PathBuf>,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Serve other addresses than loopback without TLS or without tokens.
     #[arg(long, env = "WINDLASS_INSECURE")]
     pub insecure: bool,
     /// How long an executor's lease lasts after the last that was heard from it.
@@ -66,6 +79,8 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7610)),
             data_dir: data_dir.into(),
             token_file: None,
+            access_file: None,
+            tls: TlsArgs::default(),
             insecure: false,
             lease: Duration::from_secs(30),
             seal_deadline: Duration::from_secs(120),

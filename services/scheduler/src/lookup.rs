@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use crate::store::{FoundRun, RunHeader};
 
 /// The namespace of requests that name none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 /// Candidates that an ambiguous reference lists.
 const MAX_CANDIDATES: usize = 10;
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_ids::InstallationId;
 use windlass_pipeline::{Fragment, WorkspaceDefault};
 use windlass_scheduling::Config as CoreConfig;
-use windlass_service::{Clock, ServeSettings, Tokens, serve};
+use windlass_service::{Access, Clock, ServeSettings, serve};
 
 use crate::config::Config;
 use crate::driver::{self, Driver, Limits};
@@ -40,10 +40,8 @@ pub async fn run_on(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let tokens = match &config.token_file {
-        Some(path) => Some(Tokens::from_file(path)?),
-        None => None,
-    };
+    let access = Access::open(config.access_file.as_deref(), config.token_file.as_deref())?;
+    let tls = config.tls.server()?;
     let workspace = workspace(&config)?;
     let (inbox, outlet) = driver::inbox(Limits::default());
     let shared = Arc::new(Shared::new(
@@ -71,7 +69,8 @@ pub async fn run_on(
     let settings = ServeSettings {
         services: grpc::SERVICES.to_vec(),
         descriptors: windlass_api::DESCRIPTORS,
-        tokens,
+        access,
+        tls,
         insecure: config.insecure,
     };
     let routes = grpc::routes(Arc::clone(&shared), workspace, shutdown.clone());

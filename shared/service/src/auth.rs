@@ -1,4 +1,4 @@
-//! Bearer tokens: who may call a service, and as whom.
+//! Who calls a service, and whether it may: tokens, certificates, and the table of what RPCs need, enforced before any handler.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -14,19 +14,100 @@ use tonic::{Code, Status, metadata};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 
+use crate::access::{AccessFile, AccessFileError, Denied, Need, Rights, Role, need};
+use crate::tls::{Arrival, Peer};
+
 /// Metadata key under which a client names the person that it acts for.
 pub const USER_HEADER: &str = "windlass-user";
-
-/// Health is answered without a token: probes have none, and it tells nothing.
-const OPEN_PREFIX: &str = "/grpc.health.v1.Health/";
 
 /// Who called, put into a request's extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the token.
     pub token: String,
-    /// Person named by the client, else the token's name.
+    /// Person named by the client, else the token's name. A token with roles is one person's, who has its name.
     pub user: String,
+    /// What it may do.
+    pub rights: Rights,
+}
+
+/// The identity of a caller, with the role that its RPC needs in the namespace of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who it is.
+    pub identity: Identity,
+    /// What the RPC needs.
+    pub role: Role,
+}
+
+impl Caller {
+    /// Whether the RPC may be carried out in a namespace.
+    ///
+    /// # Errors
+    /// When the role is missing there, and whether the caller sees the namespace at all.
+    pub fn check(&self, namespace: &str) -> Result<(), Denied> {
+        self.identity.rights.check(self.role, namespace)
+    }
+}
+
+/// Which callers a service knows.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Everybody may do everything (`--insecure`, or a listener of this machine).
+    Open,
+    /// Whoever has one of these tokens may do everything.
+    Tokens(Tokens),
+    /// Tokens with roles.
+    Roles(AccessFile),
+}
+
+impl Access {
+    /// From the flags: roles when there is an access file, else the tokens of the token file, else nobody is asked.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used. Must be called inside a tokio runtime.
+    pub fn open(access_file: Option<&Path>, token_file: Option<&Path>) -> Result<Self, AccessError> {
+        Ok(match (access_file, token_file) {
+            (Some(path), _) => Self::Roles(AccessFile::open(path)?),
+            (None, Some(path)) => Self::Tokens(Tokens::from_file(path)?),
+            (None, None) => Self::Open,
+        })
+    }
+
+    /// Whether nobody is asked.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    fn identify(&self, headers: &HeaderMap) -> Result<Identity, Status> {
+        match self {
+            Self::Open => Ok(Identity {
+                token: "anonymous".to_owned(),
+                user: named(headers).unwrap_or("anonymous").to_owned(),
+                rights: Rights::Everything,
+            }),
+            Self::Tokens(tokens) => tokens.identify(headers),
+            Self::Roles(file) => {
+                let (name, rights) = file.find(&digest(presented(headers)?)).ok_or_else(unknown)?;
+                Ok(Identity {
+                    user: name.clone(),
+                    token: name,
+                    rights,
+                })
+            }
+        }
+    }
+}
+
+/// Files that say who is known, but cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// See [`TokensError`].
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// See [`AccessFileError`].
+    #[error(transparent)]
+    File(#[from] AccessFileError),
 }
 
 /// The tokens that a service accepts, kept as SHA-256 digests.
@@ -85,35 +166,53 @@ impl Tokens {
     }
 
     fn identify(&self, headers: &HeaderMap) -> Result<Identity, Status> {
-        let token = headers
-            .get(http::header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
-            .ok_or_else(|| refused("NO_TOKEN", "a token is required: send `authorization: Bearer TOKEN`"))?;
-        let name = self
-            .0
-            .get(&digest(token.trim()))
-            .ok_or_else(|| refused("UNKNOWN_TOKEN", "the token is not known here"))?;
-        let user = headers
-            .get(USER_HEADER)
-            .and_then(|value| value.to_str().ok())
-            .filter(|user| !user.is_empty());
+        let name = self.0.get(&digest(presented(headers)?)).ok_or_else(unknown)?;
         Ok(Identity {
             token: name.clone(),
-            user: user.unwrap_or(name).to_owned(),
+            user: named(headers).unwrap_or(name).to_owned(),
+            rights: Rights::Everything,
         })
     }
 }
 
+/// The token of a request.
+fn presented(headers: &HeaderMap) -> Result<&str, Status> {
+    headers
+        .get(http::header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
+        .map(str::trim)
+        .ok_or_else(|| unauthenticated("NO_TOKEN", "a token is required: send `authorization: Bearer TOKEN`"))
+}
+
+/// The person that a client says it acts for.
+fn named(headers: &HeaderMap) -> Option<&str> {
+    let user = headers.get(USER_HEADER).and_then(|value| value.to_str().ok());
+    user.filter(|user| !user.is_empty())
+}
+
+fn unknown() -> Status {
+    unauthenticated("UNKNOWN_TOKEN", "the token is not known here")
+}
+
+fn unauthenticated(reason: &str, text: &str) -> Status {
+    refused(Code::Unauthenticated, reason, text, HashMap::new())
+}
+
 /// A refusal with a machine-readable reason.
-fn refused(reason: &str, text: &str) -> Status {
-    let details = ErrorDetails::with_error_info(reason, "windlass", HashMap::new());
-    Status::with_error_details(Code::Unauthenticated, text, details)
+fn refused(code: Code, reason: &str, text: &str, metadata: HashMap<String, String>) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "windlass", metadata);
+    Status::with_error_details(code, text, details)
 }
 
 // Comparing digests of the presented token leaks no timing of the stored one.
 fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
+}
+
+/// The SHA-256 of a token in hexadecimal digits, as access files name it.
+pub fn token_digest(token: &str) -> String {
+    hex::encode(digest(token.trim()))
 }
 
 fn token_lines(path: &Path) -> Result<Vec<(String, String)>, TokensError> {
@@ -135,17 +234,73 @@ fn token_lines(path: &Path) -> Result<Vec<(String, String)>, TokensError> {
     }
 }
 
-/// Refuses requests without a known token; without any configured tokens it lets all pass (`--insecure`).
+/// Refuses what the table of needs does not allow to a caller. What depends on a request's namespace is left to its handler, which
+/// finds a [`Caller`].
 #[derive(Clone, Debug)]
 pub struct AuthLayer {
-    tokens: Option<Tokens>,
+    access: Access,
+    certificates: bool,
 }
 
 impl AuthLayer {
-    /// Accepts `tokens` only, or everybody when there are none.
-    pub fn new(tokens: Option<Tokens>) -> Self {
-        Self { tokens }
+    /// Knows the callers of `access`; with `certificates`, services must show one, and may do without a token.
+    pub fn new(access: Access, certificates: bool) -> Self {
+        Self { access, certificates }
     }
+
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Status> {
+        let path = request.uri().path();
+        let need = need(path).ok_or_else(|| {
+            let text = format!("{path} is not known here");
+            refused(Code::Unimplemented, "UNKNOWN_RPC", &text, HashMap::new())
+        })?;
+        if need == Need::Nothing {
+            return Ok(());
+        }
+        let arrival = request.extensions().get::<Peer>().map(|peer| peer.arrival);
+        if arrival == Some(Arrival::PlainWhereTls) {
+            let text = "this port speaks TLS: dial it with https://";
+            return Err(refused(Code::FailedPrecondition, "TLS_REQUIRED", text, HashMap::new()));
+        }
+        let certificate = arrival == Some(Arrival::Tls { certificate: true });
+        let identity =
+            if self.certificates && certificate && !request.headers().contains_key(http::header::AUTHORIZATION) {
+                Identity {
+                    token: "certificate".to_owned(),
+                    user: "certificate".to_owned(),
+                    rights: Rights::service(),
+                }
+            } else {
+                self.access.identify(request.headers())?
+            };
+        match need {
+            Need::Nothing | Need::Known => {}
+            Need::Service if self.certificates && !certificate => {
+                return Err(unauthenticated(
+                    "NO_CLIENT_CERTIFICATE",
+                    "executors and log relays must show a certificate here: give --tls-client-cert and --tls-client-key",
+                ));
+            }
+            Need::Service if !identity.rights.is_service() => return Err(lacks(&identity, "service")),
+            Need::Service => {}
+            Need::InNamespace(role) => {
+                if !identity.rights.has_somewhere(role) {
+                    return Err(lacks(&identity, role.name()));
+                }
+                let identity = identity.clone();
+                request.extensions_mut().insert(Caller { identity, role });
+            }
+        }
+        request.extensions_mut().insert(identity);
+        Ok(())
+    }
+}
+
+/// The refusal of a caller who has a role nowhere.
+fn lacks(identity: &Identity, role: &str) -> Status {
+    let text = format!("the role {role} is missing: {} has it nowhere", identity.token);
+    let metadata = HashMap::from([("role".to_owned(), role.to_owned())]);
+    refused(Code::PermissionDenied, "ROLE_MISSING", &text, metadata)
 }
 
 impl<S> Layer<S> for AuthLayer {
@@ -153,7 +308,7 @@ impl<S> Layer<S> for AuthLayer {
 
     fn layer(&self, inner: S) -> AuthService<S> {
         AuthService {
-            tokens: self.tokens.clone(),
+            layer: self.clone(),
             inner,
         }
     }
@@ -162,7 +317,7 @@ impl<S> Layer<S> for AuthLayer {
 /// See [`AuthLayer`].
 #[derive(Clone, Debug)]
 pub struct AuthService<S> {
-    tokens: Option<Tokens>,
+    layer: AuthLayer,
     inner: S,
 }
 
@@ -181,30 +336,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if !request.uri().path().starts_with(OPEN_PREFIX) {
-            match self.identify(request.headers()) {
-                Ok(identity) => drop(request.extensions_mut().insert(identity)),
-                Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
-            }
-        }
-        Box::pin(self.inner.call(request))
-    }
-}
-
-impl<S> AuthService<S> {
-    fn identify(&self, headers: &HeaderMap) -> Result<Identity, Status> {
-        match &self.tokens {
-            Some(tokens) => tokens.identify(headers),
-            None => {
-                let user = headers
-                    .get(USER_HEADER)
-                    .and_then(|value| value.to_str().ok())
-                    .unwrap_or("anonymous");
-                Ok(Identity {
-                    token: "anonymous".to_owned(),
-                    user: user.to_owned(),
-                })
-            }
+        match self.layer.admit(&mut request) {
+            Ok(()) => Box::pin(self.inner.call(request)),
+            Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
         }
     }
 }
@@ -239,7 +373,8 @@ mod tests {
             identity,
             Identity {
                 token: "dev".to_owned(),
-                user: "ana".to_owned()
+                user: "ana".to_owned(),
+                rights: Rights::Everything,
             }
         );
         for (bad, reason) in [

@@ -1,4 +1,4 @@
-//! Client channels that carry a bearer token.
+//! Client channels that carry a bearer token, over TLS where the address says so.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::auth::{USER_HEADER, metadata_value};
+use crate::tls::{ClientTls, TlsError};
 
 /// A channel whose requests carry a token; generated clients take it as it is.
 pub type AuthenticatedChannel = InterceptedService<Channel, Bearer>;
@@ -16,12 +17,14 @@ pub type AuthenticatedChannel = InterceptedService<Channel, Bearer>;
 /// Where and as whom to call.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelSettings {
-    /// Address, `http://host:port` or `host:port`.
+    /// Address: `https://host:port` with TLS, `http://host:port` or `host:port` without.
     pub address: String,
     /// Bearer token, when the server wants one.
     pub token: Option<String>,
     /// Person that the client acts for.
     pub user: Option<String>,
+    /// Whom to trust at an `https://` address, and what to show there.
+    pub tls: ClientTls,
 }
 
 /// An address or token that cannot be used.
@@ -36,6 +39,9 @@ pub enum ChannelError {
     /// The token has characters that a header cannot carry.
     #[error("the token has characters that cannot be sent")]
     Token,
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Adds the token and the user to every request.
@@ -74,15 +80,24 @@ pub fn connect_lazy(settings: &ChannelSettings) -> Result<AuthenticatedChannel, 
     if endpoint.uri().authority().is_none() {
         return Err(bad_address());
     }
-    let channel = endpoint
+    let endpoint = endpoint
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024)
-        .connect_lazy();
+        .initial_connection_window_size(4 * 1024 * 1024);
+    let channel = match endpoint.uri().scheme_str() {
+        Some("https") => {
+            // What is wrong with the files is said now, not at the first request.
+            settings.tls.config()?;
+            let tls = settings.tls.clone();
+            endpoint.connect_with_connector_lazy(tower::service_fn(move |uri| tls.clone().dial(uri)))
+        }
+        Some("http") => endpoint.connect_lazy(),
+        _ => return Err(bad_address()),
+    };
     let token = match &settings.token {
         Some(token) => {
             let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| ChannelError::Token)?;

@@ -264,7 +264,8 @@ impl Reach {
 
 fn hello_error(address: &str, status: &Status, hint: &str) -> CliError {
     match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => {
+        // A refusal to speak plain text where TLS is spoken is one, too.
+        Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition => {
             let mut error = CliError::from_status(status);
             error.message = format!("the server at {address} refused: {}", status.message());
             error

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
-use windlass_service::{ChannelSettings, Tokens};
+use windlass_service::{ChannelSettings, ClientTls, Tokens};
 
 use crate::args::GlobalArgs;
 use crate::embedded::DevFile;
@@ -57,7 +57,7 @@ impl Target {
                     .map(|dev| dev.token)
             });
             return Ok(Self {
-                settings: settings(server.clone(), token),
+                settings: with_tls(args, settings(server.clone(), token)),
                 hint: "check the address, and that windlass-scheduler or `windlass dev` runs there".to_owned(),
             });
         }
@@ -84,7 +84,20 @@ pub(crate) fn settings(address: String, token: Option<String>) -> ChannelSetting
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
         .or_else(|| Some(User::from_uid(Uid::effective()).ok()??.name));
-    ChannelSettings { address, token, user }
+    ChannelSettings {
+        address,
+        token,
+        user,
+        tls: ClientTls::default(),
+    }
+}
+
+fn with_tls(args: &GlobalArgs, settings: ChannelSettings) -> ChannelSettings {
+    let tls = ClientTls {
+        ca: args.ca.clone(),
+        identity: args.client_cert.clone().zip(args.client_key.clone()),
+    };
+    ChannelSettings { tls, ..settings }
 }
 
 fn given_token(args: &GlobalArgs) -> Result<Option<String>> {

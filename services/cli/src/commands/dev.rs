@@ -31,6 +31,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &DevArgs) -> Result<Exit> {
         scheduler: args.listen,
         relay: args.relay_listen,
         cluster: args.cluster_listen,
+        insecure: args.insecure,
     };
     let mut stack = Stack::start(folder, &ports, OnStop::Leave).await?;
     output::line(welcome(&stack, &path, global))?;

@@ -16,6 +16,7 @@ mod pipeline;
 mod reference;
 mod render;
 mod run;
+mod token;
 mod validate;
 mod wait;
 mod watch;
@@ -44,6 +45,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
         }
         Command::Graph(args) => graph::run(global, args).await,
         Command::Completion(args) => completion::run(args),
+        Command::Token(args) => token::run(args),
         Command::Dev(args) => dev::run(global, args).await,
         Command::LocalCluster(args) => local_cluster::run(global, args).await,
         Command::Reference(args) => reference::run(args),
@@ -76,6 +78,17 @@ fn same_server(global: &GlobalArgs) -> String {
         && std::env::var_os("WINDLASS_TOKEN_FILE").is_none_or(|set| set != *file)
     {
         flags.push_str(&format!(" --token-file {}", file.display()));
+    }
+    for (flag, variable, file) in [
+        ("--ca", "WINDLASS_CA", &global.ca),
+        ("--client-cert", "WINDLASS_CLIENT_CERT", &global.client_cert),
+        ("--client-key", "WINDLASS_CLIENT_KEY", &global.client_key),
+    ] {
+        if let Some(file) = file
+            && std::env::var_os(variable).is_none_or(|set| set != *file)
+        {
+            flags.push_str(&format!(" {flag} {}", file.display()));
+        }
     }
     if global.local {
         flags.push_str(" --local");

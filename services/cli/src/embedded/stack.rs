@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_local_cluster::{Config as ClusterConfig, Handle, LocalCluster, OnStop, StartError};
-use windlass_service::connect_lazy;
+use windlass_service::{TlsArgs, connect_lazy};
 use windlass_telemetry::TelemetryArgs;
 
 use super::{DataFolder, DevFile};
@@ -34,6 +34,8 @@ pub(crate) struct Ports {
     pub(crate) scheduler: SocketAddr,
     pub(crate) relay: SocketAddr,
     pub(crate) cluster: SocketAddr,
+    /// Also off loopback, without TLS.
+    pub(crate) insecure: bool,
 }
 
 impl Ports {
@@ -44,6 +46,7 @@ impl Ports {
             scheduler: any,
             relay: any,
             cluster: any,
+            insecure: false,
         }
     }
 }
@@ -65,6 +68,7 @@ pub(crate) struct Stack {
     stop_cluster: CancellationToken,
     /// In the order in which they end.
     parts: Vec<Part>,
+    insecure: bool,
 }
 
 impl Stack {
@@ -102,6 +106,7 @@ impl Stack {
             cluster,
             stop_cluster,
             parts: Vec::new(),
+            insecure: ports.insecure,
         };
         if let Err(error) = stack.start_parts(scheduler, relay).await {
             stack.abandon().await;
@@ -146,6 +151,7 @@ impl Stack {
     fn scheduler_config(&self) -> windlass_scheduler::Config {
         windlass_scheduler::Config {
             token_file: Some(self.folder.sub("token")),
+            insecure: self.insecure,
             telemetry: TelemetryArgs::default(),
             ..windlass_scheduler::Config::new(self.folder.sub("scheduler"))
         }
@@ -157,7 +163,9 @@ impl Stack {
             advertised_address: Some(self.dev.relay.clone()),
             scheduler: self.dev.scheduler.clone(),
             token_file: Some(self.folder.sub("token")),
-            insecure: false,
+            access_file: None,
+            tls: TlsArgs::default(),
+            insecure: self.insecure,
             data_dir: self.folder.sub("log-relay"),
             archive: None,
             name: Some("dev".to_owned()),
@@ -172,6 +180,7 @@ impl Stack {
         windlass_executor::Config {
             scheduler: self.dev.scheduler.clone(),
             token_file: Some(self.folder.sub("token")),
+            tls: TlsArgs::default(),
             listen: None,
             name: Some("dev".to_owned()),
             kubeconfig: Some(self.cluster.kubeconfig.clone()),

@@ -13,7 +13,7 @@ use windlass_api::feed::v1::feed_response::Message as Response;
 use windlass_api::feed::v1::feed_service_client::FeedServiceClient;
 use windlass_api::feed::v1::{FeedHeartbeat, FeedHello, FeedOpen, FeedRequest};
 use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN};
-use windlass_service::{Backoff, BackoffSettings, ChannelSettings, connect_lazy};
+use windlass_service::{Backoff, BackoffSettings, ChannelSettings, ClientTls, connect_lazy};
 
 use super::container::{Reader, Sources};
 use super::window::Window;
@@ -35,6 +35,8 @@ const BACKOFF: BackoffSettings = BackoffSettings {
 pub(crate) struct Dialer {
     /// Bearer token.
     pub(crate) token: Option<String>,
+    /// Whom to trust, and what to show.
+    pub(crate) tls: ClientTls,
     /// UUID of this process.
     pub(crate) incarnation: String,
     /// Uid of the cluster.
@@ -76,6 +78,7 @@ impl Dialer {
             address: address.to_owned(),
             token: self.token.clone(),
             user: None,
+            tls: self.tls.clone(),
         };
         let channel = match connect_lazy(&settings) {
             Ok(channel) => channel,

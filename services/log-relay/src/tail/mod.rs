@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 use windlass_api::log::v1::TailLogsRequest;
+use windlass_service::{Caller, Denied};
 
 use self::selection::Selection;
 use self::stream::Reader;
@@ -42,9 +43,14 @@ impl Logs {
 }
 
 impl Logs {
-    /// Begins a stream.
-    async fn tail(&self, request: TailLogsRequest) -> Result<ReceiverStream<Result<Outgoing, Status>>, TailError> {
+    /// Begins a stream. The scheduler looks the run up in the namespace that is checked here, and nowhere else.
+    async fn tail(
+        &self,
+        caller: Option<Caller>,
+        request: TailLogsRequest,
+    ) -> Result<ReceiverStream<Result<Outgoing, Status>>, TailError> {
         let selection = Selection::parse(request)?;
+        permit(caller.as_ref(), &selection)?;
         if self.hub.shutdown.is_cancelled() {
             return Err(TailError::ShuttingDown);
         }
@@ -64,5 +70,18 @@ impl Logs {
             drop(place);
         });
         Ok(ReceiverStream::new(stream))
+    }
+}
+
+/// Whether a caller may read a run's logs: to who does not see its namespace, the run is not there.
+fn permit(caller: Option<&Caller>, selection: &Selection) -> Result<(), TailError> {
+    let unknown = || TailError::RunRefused {
+        code: Code::NotFound as u32,
+        message: format!("no run {:?} in namespace {}", selection.run, selection.namespace),
+    };
+    match caller.ok_or_else(unknown)?.check(&selection.namespace) {
+        Ok(()) => Ok(()),
+        Err(Denied::Hidden(_)) => Err(unknown()),
+        Err(Denied::Missing(missing)) => Err(TailError::RoleMissing(missing)),
     }
 }

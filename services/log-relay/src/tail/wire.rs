@@ -20,6 +20,8 @@ use windlass_api::log::v1::tail_logs_response::Message;
 use windlass_api::log::v1::{TailLogsRequest, TailLogsResponse};
 use windlass_api::strict::{StrictCodec, StrictDecoder};
 
+use windlass_service::Caller;
+
 use super::Logs;
 
 /// Number of `lines` in `TailLogsResponse`.
@@ -131,6 +133,11 @@ impl ServerStreamingService<TailLogsRequest> for Tail {
 
     fn call(&mut self, request: Request<TailLogsRequest>) -> Self::Future {
         let logs = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(logs.tail(request.into_inner()).await?)) })
+        Box::pin(async move {
+            {
+                let caller = request.extensions().get::<Caller>().cloned();
+                Ok(Response::new(logs.tail(caller, request.into_inner()).await?))
+            }
+        })
     }
 }

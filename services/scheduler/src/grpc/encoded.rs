@@ -18,6 +18,7 @@ use windlass_api::run::v1::{WatchRunRequest, WatchRunResponse};
 use windlass_api::strict::{StrictCodec, StrictDecoder};
 
 use super::Api;
+use super::rights::permitted;
 
 /// The path of WatchRun.
 const WATCH_RUN: &str = "/windlass.run.v1.RunService/WatchRun";
@@ -70,7 +71,7 @@ impl ServerStreamingService<WatchRunRequest> for Method {
 
     fn call(&mut self, request: Request<WatchRunRequest>) -> Self::Future {
         let api = self.0.clone();
-        Box::pin(async move { Ok(Response::new(api.watch(request.into_inner()).await?)) })
+        Box::pin(async move { Ok(Response::new(api.watch(permitted(request)?).await?)) })
     }
 }
 

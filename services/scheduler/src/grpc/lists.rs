@@ -1,7 +1,7 @@
 //! ListRuns and ListSteps.
 
 use windlass_api::run::v1 as wire;
-use windlass_ids::StepIndex;
+use windlass_ids::{Namespace, StepIndex};
 
 use super::Api;
 use super::filter::{StepFilter, run_filter};
@@ -20,8 +20,14 @@ const MAX_STEPS: u32 = 1_000;
 const MAX_PAGE_BYTES: usize = windlass_api::MAX_RESPONSE_BYTES - 64 * 1024;
 
 impl Api {
-    pub(super) async fn runs(&self, request: wire::ListRunsRequest) -> Result<wire::ListRunsResponse, ListError> {
+    /// Runs of one namespace, or of those of `among`, all when `None`.
+    pub(super) async fn runs(
+        &self,
+        request: wire::ListRunsRequest,
+        among: Option<Vec<Namespace>>,
+    ) -> Result<wire::ListRunsResponse, ListError> {
         let mut filter = run_filter(&request.filter)?;
+        filter.among = among;
         if request.namespace != "*" {
             filter.namespace = Some(lookup::namespace(&request.namespace)?);
         }

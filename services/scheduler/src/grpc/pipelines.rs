@@ -15,6 +15,7 @@ use windlass_ids::StepIndex;
 use windlass_pipeline::ResolvedPipeline;
 
 use super::Api;
+use super::rights::permitted;
 use crate::admission::{self, Renderer, Size};
 use crate::errors::{FieldProblem, RenderError};
 use crate::lookup;
@@ -37,7 +38,7 @@ impl PipelineService for Api {
         &self,
         request: Request<wire::ValidatePipelineRequest>,
     ) -> Result<Response<wire::ValidatePipelineResponse>, Status> {
-        let request = request.into_inner();
+        let request = permitted(request)?;
         let namespace = lookup::namespace(&request.namespace)?;
         let checked = admission::check(
             &self.shared.lanes,
@@ -63,7 +64,7 @@ impl PipelineService for Api {
         &self,
         request: Request<wire::RenderPipelineRequest>,
     ) -> Result<Response<Self::RenderPipelineStream>, Status> {
-        let rendering = self.render(request.into_inner()).await?;
+        let rendering = self.render(permitted(request)?).await?;
         Ok(Response::new(rendering))
     }
 }

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use windlass_api::run::v1 as wire;
 use windlass_api::run::v1::run_service_server::RunService;
 
+use super::rights::{permitted, permitted_list};
 use super::{Api, traceparent, user};
 use crate::admission::{self, Submitter};
 use crate::errors::{LookupError, SubmitError};
@@ -35,7 +36,7 @@ impl RunService for Api {
             user: user(&request),
             traceparent: traceparent(&request),
         };
-        let submitted = admission::submit(&self.shared, self.checker(), submitter, request.into_inner()).await;
+        let submitted = admission::submit(&self.shared, self.checker(), submitter, permitted(request)?).await;
         let submitted = submitted.map_err(|error| {
             let full = matches!(error, SubmitError::StoreFull | SubmitError::QueueFull);
             metrics::counter!(metric::REFUSED_SUBMISSIONS, "full" => if full { "yes" } else { "no" }).increment(1);
@@ -48,7 +49,7 @@ impl RunService for Api {
     }
 
     async fn get_run(&self, request: Request<wire::GetRunRequest>) -> Result<Response<wire::GetRunResponse>, Status> {
-        let request = request.into_inner();
+        let request = permitted(request)?;
         let namespace = lookup::namespace(&request.namespace)?;
         let header = lookup::header(&self.shared, &namespace, &request.run).await?;
         Ok(Response::new(wire::GetRunResponse {
@@ -60,14 +61,15 @@ impl RunService for Api {
         &self,
         request: Request<wire::ListRunsRequest>,
     ) -> Result<Response<wire::ListRunsResponse>, Status> {
-        Ok(Response::new(self.runs(request.into_inner()).await?))
+        let (request, among) = permitted_list(request)?;
+        Ok(Response::new(self.runs(request, among).await?))
     }
 
     async fn list_steps(
         &self,
         request: Request<wire::ListStepsRequest>,
     ) -> Result<Response<wire::ListStepsResponse>, Status> {
-        Ok(Response::new(self.steps(request.into_inner()).await?))
+        Ok(Response::new(self.steps(permitted(request)?).await?))
     }
 
     async fn watch_run(
@@ -75,7 +77,7 @@ impl RunService for Api {
         request: Request<wire::WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
         // Over the wire `EncodedWatch` answers; this is the same stream for callers in the process.
-        let frames = self.watch(request.into_inner()).await?;
+        let frames = self.watch(permitted(request)?).await?;
         let decode = |frame| wire::WatchRunResponse::decode(frame).map_err(|error| Status::internal(error.to_string()));
         Ok(Response::new(Box::pin(frames.map(move |frame| frame.and_then(decode)))))
     }
@@ -85,14 +87,14 @@ impl RunService for Api {
         request: Request<wire::CancelRunRequest>,
     ) -> Result<Response<wire::CancelRunResponse>, Status> {
         let user = user(&request);
-        Ok(Response::new(self.cancel(user, request.into_inner()).await?))
+        Ok(Response::new(self.cancel(user, permitted(request)?).await?))
     }
 
     async fn delete_run(
         &self,
         request: Request<wire::DeleteRunRequest>,
     ) -> Result<Response<wire::DeleteRunResponse>, Status> {
-        Ok(Response::new(self.delete(request.into_inner()).await?))
+        Ok(Response::new(self.delete(permitted(request)?).await?))
     }
 
     async fn confirm_dead(
@@ -100,14 +102,14 @@ impl RunService for Api {
         request: Request<wire::ConfirmDeadRequest>,
     ) -> Result<Response<wire::ConfirmDeadResponse>, Status> {
         let user = user(&request);
-        Ok(Response::new(self.confirm(user, request.into_inner()).await?))
+        Ok(Response::new(self.confirm(user, permitted(request)?).await?))
     }
 
     async fn get_run_pipeline(
         &self,
         request: Request<wire::GetRunPipelineRequest>,
     ) -> Result<Response<Self::GetRunPipelineStream>, Status> {
-        let request = request.into_inner();
+        let request = permitted(request)?;
         let namespace = lookup::namespace(&request.namespace)?;
         let header = lookup::header(&self.shared, &namespace, &request.run).await?;
         let store = self.shared.store()?;
@@ -125,7 +127,7 @@ impl RunService for Api {
         &self,
         request: Request<wire::ExplainRunRequest>,
     ) -> Result<Response<wire::ExplainRunResponse>, Status> {
-        Ok(Response::new(self.explain(request.into_inner()).await?))
+        Ok(Response::new(self.explain(permitted(request)?).await?))
     }
 }
 

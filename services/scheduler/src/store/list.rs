@@ -14,6 +14,8 @@ pub const MAX_PAGE: usize = 500;
 pub struct RunFilter {
     /// In this namespace; in all when `None`.
     pub namespace: Option<Namespace>,
+    /// In one of these namespaces; in any when `None`. It limits what a caller sees, and is no part of what page tokens are bound to.
+    pub among: Option<Vec<Namespace>>,
     /// In one of these states; in any when empty.
     pub states: Vec<RunState>,
     /// Of this pipeline.

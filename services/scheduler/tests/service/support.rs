@@ -58,6 +58,7 @@ impl Scheduler {
             address: self.address.clone(),
             token: None,
             user: Some(user.to_owned()),
+            ..ChannelSettings::default()
         };
         connect_lazy(&settings).expect("an address")
     }

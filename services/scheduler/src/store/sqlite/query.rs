@@ -39,6 +39,13 @@ impl Conditions {
 
     fn filter(filter: &RunFilter) -> Self {
         let mut conditions = Self::of(filter.namespace.as_ref());
+        if let Some(namespaces) = &filter.among {
+            let marks = vec!["?"; namespaces.len()].join(", ");
+            conditions.add(
+                &format!("+run.namespace IN ({marks})"),
+                namespaces.iter().map(|namespace| text(namespace.as_str())),
+            );
+        }
         match filter.states.as_slice() {
             [] => {}
             [state] => conditions.add("run.state = ?", [Value::from(state.code())]),
