@@ -2,6 +2,7 @@
 //! started again on the same data.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use windlass_api::log::v1::log_service_client::LogServiceClient;
 use windlass_api::run::v1::run_service_client::RunServiceClient;
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
-use windlass_service::{AuthenticatedChannel, ChannelSettings, connect_lazy};
+use windlass_service::{AuthenticatedChannel, ChannelSettings, ClientTls, connect_lazy};
 
 use crate::binaries::binary;
 use crate::wait::until;
@@ -71,6 +72,23 @@ pub struct Options {
     pub executor_args: Vec<String>,
     /// No log relay: the containers have no logs, or nobody wants them.
     pub without_relay: bool,
+    /// Tokens with roles and TLS, instead of one token and plain text.
+    pub secured: Option<Secured>,
+}
+
+/// How a deployment is secured.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    /// The access file of scheduler and relay.
+    pub access_file: PathBuf,
+    /// File with the token of executor and relay, where they show one.
+    pub service_token: Option<PathBuf>,
+    /// Token of the test's own client.
+    pub token: String,
+    /// Arguments about certificates, of each service.
+    pub args: BTreeMap<Part, Vec<String>>,
+    /// Whom the test's own client trusts and what it shows.
+    pub tls: ClientTls,
 }
 
 /// The processes and their folder. They are killed and the folder is removed when it is dropped.
@@ -158,9 +176,9 @@ impl Deployment {
 
     fn command(&self, part: Part) -> Command {
         let folder = self.folder.path();
-        let token = folder.join("token");
+        let (accepted, shown) = self.token_args(part);
         let listen = self.address(part).to_string();
-        let scheduler = format!("http://{}", self.address(Part::Scheduler));
+        let scheduler = self.url(Part::Scheduler);
         match part {
             Part::Cluster => {
                 let mut command = Command::new(binary("windlass"));
@@ -181,7 +199,7 @@ impl Deployment {
                     .clone()
                     .unwrap_or_else(|| binary("windlass-scheduler"));
                 let mut command = Command::new(program);
-                command.args(["--listen", &listen]).arg("--token-file").arg(token);
+                command.args(["--listen", &listen]).args(accepted);
                 command
                     .arg("--data-dir")
                     .arg(folder.join("scheduler"))
@@ -193,8 +211,7 @@ impl Deployment {
                 let mut command = Command::new(binary("windlass-executor"));
                 command
                     .args(["--listen", &listen, "--scheduler", &scheduler])
-                    .arg("--token-file")
-                    .arg(token);
+                    .args(shown);
                 if self.options.kubeconfig.is_none() {
                     command.arg("--local-cluster");
                 }
@@ -206,11 +223,41 @@ impl Deployment {
                 let mut command = Command::new(binary("windlass-log-relay"));
                 command
                     .args(["--listen", &listen, "--scheduler", &scheduler])
-                    .arg("--token-file")
-                    .arg(token);
+                    .args(accepted)
+                    .args(shown);
                 command.arg("--data-dir").arg(folder.join("relay"));
                 command
             }
+        }
+    }
+
+    /// Arguments that say which tokens a part accepts, and which one it shows; those about certificates are with the first or, for
+    /// executors, the second.
+    fn token_args(&self, part: Part) -> (Vec<OsString>, Vec<OsString>) {
+        let file = |flag: &str, path: &Path| vec![OsString::from(flag), path.as_os_str().to_owned()];
+        let Some(secured) = &self.options.secured else {
+            let plain = file("--token-file", &self.folder.path().join("token"));
+            let accepted = if part == Part::Relay { Vec::new() } else { plain.clone() };
+            return (accepted, plain);
+        };
+        let certificates = secured.args.get(&part).into_iter().flatten().map(OsString::from);
+        let shown = secured.service_token.as_deref().map(|path| file("--token-file", path));
+        let (mut accepted, mut shown) = (file("--access-file", &secured.access_file), shown.unwrap_or_default());
+        match part {
+            Part::Executor | Part::SecondExecutor => shown.extend(certificates),
+            Part::Cluster | Part::Scheduler | Part::Relay => accepted.extend(certificates),
+        }
+        (accepted, shown)
+    }
+
+    /// The address of a part, as it is dialled.
+    pub fn url(&self, part: Part) -> String {
+        let secured = self.options.secured.as_ref();
+        let tls = secured.is_some_and(|secured| !secured.args.is_empty());
+        // Certificates are for names.
+        match tls {
+            true => format!("https://localhost:{}", self.ports[&part]),
+            false => format!("http://{}", self.address(part)),
         }
     }
 
@@ -295,10 +342,21 @@ impl Deployment {
 
     /// A channel to a part.
     pub fn channel(&self, part: Part) -> AuthenticatedChannel {
+        let token = match &self.options.secured {
+            Some(secured) => &secured.token,
+            None => TOKEN,
+        };
+        self.channel_with(part, Some(token))
+    }
+
+    /// A channel to a part with a token.
+    pub fn channel_with(&self, part: Part, token: Option<&str>) -> AuthenticatedChannel {
+        let tls = self.options.secured.as_ref().map(|secured| secured.tls.clone());
         let settings = ChannelSettings {
-            address: self.address(part).to_string(),
-            token: Some(TOKEN.to_owned()),
+            address: self.url(part),
+            token: token.map(str::to_owned),
             user: Some("tester".to_owned()),
+            tls: tls.unwrap_or_default(),
         };
         connect_lazy(&settings).expect("a valid address")
     }
