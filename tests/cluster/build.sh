@@ -28,6 +28,10 @@ build_programs kubernetes "-s -w -X $version.gitVersion=$kubernetes -X $version.
     kubelet=k8s.io/kubernetes/cmd/kubelet \
     kubectl=k8s.io/kubernetes/cmd/kubectl
 build_programs kwok '-s -w' kwok=sigs.k8s.io/kwok/cmd/kwok
+helm=helm.sh/helm/v3 # which takes the version of Kubernetes that it renders for from its linker, as its own Makefile does
+build_programs helm "-s -w -X $helm/internal/version.version=$(module_version helm $helm) -X $helm/pkg/chartutil.k8sVersionMajor=$major \
+    -X $helm/pkg/chartutil.k8sVersionMinor=$minor -X $helm/pkg/lint/rules.k8sVersionMajor=$major -X $helm/pkg/lint/rules.k8sVersionMinor=$minor" \
+    helm=helm.sh/helm/v3/cmd/helm
 
 if [[ $with_images == yes ]]; then
     install_packages containerd runc containernetworking-plugins busybox-static mmdebstrap gcc libc6-dev
