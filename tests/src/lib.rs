@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bare;
 pub mod binaries;
+pub mod chart;
 pub mod client;
 pub mod deployment;
 pub mod iris;

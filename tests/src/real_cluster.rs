@@ -1,16 +1,25 @@
 //! The real Kubernetes of `tests/cluster`, for tests that need more than the local cluster can show.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 
+use crate::chart;
 use crate::wait::until;
 
 /// Names the kubeconfig that `tests/cluster/up.sh` has written.
 pub const KUBECONFIG: &str = "WINDLASS_TEST_KUBECONFIG";
+
+/// Release and namespace of the account whose rights the chart gives.
+const RELEASE: &str = "windlass";
+const EXECUTOR_HOME: &str = "windlass-tests";
+/// How long its tokens are good for.
+const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 /// A running cluster.
 #[derive(Clone, Debug)]
@@ -36,6 +45,51 @@ impl RealCluster {
     /// Its kubeconfig, with all rights.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig.clone()
+    }
+
+    /// A kubeconfig with the rights that the chart gives to executors, and no others: those of the whole cluster, and those in the
+    /// namespaces that [`Self::namespace`] has made.
+    ///
+    /// # Panics
+    /// When the cluster refuses the chart's rights or a token.
+    pub async fn executor_kubeconfig(&self) -> PathBuf {
+        let client = self.client().await;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let home = Namespace {
+            metadata: named(EXECUTOR_HOME),
+            ..Namespace::default()
+        };
+        match namespaces.create(&PostParams::default(), &home).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            made => drop(made.expect("a namespace")),
+        }
+        chart::apply(&self.kubeconfig, &chart::rights(RELEASE, EXECUTOR_HOME, &[]));
+        let wanted = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(TOKEN_SECONDS),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, EXECUTOR_HOME);
+        let account = format!("{RELEASE}-executor");
+        let answer = accounts
+            .create_token_request(&account, &PostParams::default(), &wanted)
+            .await;
+        let token = answer.expect("a token").status.expect("an answer").token;
+        let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
+        for user in &mut kubeconfig.auth_infos {
+            user.auth_info = Some(AuthInfo {
+                token: Some(token.clone().into()),
+                ..AuthInfo::default()
+            });
+        }
+        let file = self.folder().join("executor.kubeconfig");
+        let text = serde_json::to_string(&kubeconfig).expect("JSON is YAML");
+        let mut part = tempfile::NamedTempFile::new_in(self.folder()).expect("a file");
+        part.write_all(text.as_bytes()).expect("the file is written");
+        part.persist(&file).expect("the file has its name");
+        file
     }
 
     /// The folder of the running cluster: its pids, its logs, its nodes.
@@ -93,15 +147,12 @@ impl RealCluster {
         kube::Client::try_from(config).expect("a client")
     }
 
-    /// A namespace of its own for a test, in which pods are accepted.
+    /// A namespace of its own for a test, in which pods are accepted and the chart's executors have their rights.
     pub async fn namespace(&self, name: &str) -> TestNamespace {
         let client = self.client().await;
         let name = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         let namespace = Namespace {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata: named(&name),
             ..Namespace::default()
         };
         let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -111,7 +162,15 @@ impl RealCluster {
             .expect("a namespace");
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
         until("pods are accepted", async || accounts.get("default").await.map(drop)).await;
+        chart::apply(&self.kubeconfig, &chart::rights(RELEASE, EXECUTOR_HOME, &[&name]));
         TestNamespace { name, client }
+    }
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
     }
 }
 
