@@ -41,17 +41,32 @@ pub fn rights(release: &str, home: &str, step_namespaces: &[&str]) -> String {
 /// # Panics
 /// When they are refused.
 pub fn apply(kubeconfig: &Path, manifests: &str) {
+    let args = ["apply", "--server-side", "--force-conflicts", "--filename", "-"];
+    kubectl(kubeconfig, &args, manifests);
+}
+
+/// Lets the API server check manifests as strictly as it can, without keeping them.
+///
+/// # Panics
+/// When they are refused.
+pub fn try_on(kubeconfig: &Path, manifests: &str) {
+    let args = ["apply", "--dry-run=server", "--validate=strict", "--filename", "-"];
+    kubectl(kubeconfig, &args, manifests);
+}
+
+fn kubectl(kubeconfig: &Path, args: &[&str], input: &str) {
     let mut kubectl = program("kubectl");
-    kubectl.arg("--kubeconfig").arg(kubeconfig);
-    kubectl.args(["apply", "--server-side", "--force-conflicts", "--filename", "-"]);
     kubectl
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = kubectl.spawn().expect("kubectl runs: tests/cluster/build.sh builds it");
-    let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(manifests.as_bytes()).expect("kubectl reads");
-    drop(input);
+    let mut pipe = child.stdin.take().expect("a pipe");
+    pipe.write_all(input.as_bytes()).expect("kubectl reads");
+    drop(pipe);
     let output = child.wait_with_output().expect("kubectl ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

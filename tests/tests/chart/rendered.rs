@@ -1,0 +1,276 @@
+//! What the chart becomes is safe unless somebody asks for less, and a value that cannot work is refused with its path.
+
+use serde_json::{Value, json};
+use windlass_tests::chart;
+use windlass_tests::real_cluster::RealCluster;
+
+/// Namespaces of the rendered release and of its steps.
+const HOME: &str = "windlass";
+const STEPS: &str = "team";
+
+/// Value sets that people use, as arguments of helm.
+const VARIANTS: &[&[&str]] = &[
+    &[],
+    &[
+        "--set",
+        "tls.source=secret,tls.secrets.scheduler=a,tls.secrets.executor=b,tls.secrets.logRelay=c",
+    ],
+    &[
+        "--set",
+        "access.source=secret,access.secrets.access=a,access.secrets.executor=b,access.secrets.logRelay=c",
+    ],
+    &["--set", "tls.source=certManager,tls.issuerRef.name=windlass"],
+    &["--set", "tls.enabled=false,insecure=true"],
+    &[
+        "--set",
+        "metrics.port=9090,metrics.annotations=true,metrics.podMonitor.enabled=true,networkPolicy.enabled=true",
+    ],
+    &[
+        "--set",
+        "networkPolicy.enabled=true",
+        "--set-json",
+        r#"networkPolicy.clients=[{"namespaceSelector":{}}]"#,
+    ],
+    &["--set", "hostNetwork.enabled=true,executor.replicas=1"],
+    &[
+        "--set",
+        "logRelay.replicas=3,executor.replicas=5,executor.goneNodeIsDead=true,scheduler.namespaceLimit=10",
+    ],
+    &[
+        "--set-json",
+        r#"workspaceVolume={"persistentVolumeClaim":{"claimName":"team"}}"#,
+    ],
+    &[
+        "--set",
+        "scheduler.persistence.existingClaim=a,logRelay.persistence.existingClaim=b,scheduler.service.type=LoadBalancer",
+    ],
+    &[
+        "--set",
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000,serviceAccount.name=own",
+    ],
+];
+
+fn render(args: &[&str]) -> Result<String, String> {
+    let base = ["it", "--namespace", HOME, "--set", "stepNamespaces={team}"];
+    let output = chart::template(&[&base, args].concat());
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).expect("manifests are text")),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+fn objects(manifests: &str) -> Vec<Value> {
+    let documents = manifests.split("\n---").filter(|text| text.contains("kind:"));
+    documents
+        .map(|text| {
+            serde_saphyr::from_str(text.trim_start_matches("---")).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        })
+        .collect()
+}
+
+fn kind(object: &Value) -> &str {
+    object["kind"].as_str().expect("a kind")
+}
+
+fn texts<'a>(value: &'a Value, of: &str) -> Vec<&'a str> {
+    let list = value[of].as_array().unwrap_or_else(|| panic!("no {of}: {value}"));
+    list.iter().map(|text| text.as_str().expect("a text")).collect()
+}
+
+/// Every string in a value.
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().flat_map(strings).collect(),
+        Value::Object(fields) => fields.values().flat_map(strings).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}
+
+#[test]
+fn no_pod_runs_as_root_or_may_become_it() {
+    for variant in VARIANTS {
+        let objects = objects(&render(variant).expect("renders"));
+        let pods: Vec<_> = objects
+            .iter()
+            .filter(|object| !object["spec"]["template"].is_null())
+            .collect();
+        assert_eq!(pods.len(), 3, "{variant:?}");
+        for object in pods {
+            let pod = &object["spec"]["template"]["spec"];
+            let context = &pod["securityContext"];
+            assert_eq!(context["runAsNonRoot"], json!(true), "{object}");
+            assert_ne!(context["runAsUser"], json!(0), "{object}");
+            assert_eq!(context["seccompProfile"], json!({"type": "RuntimeDefault"}), "{object}");
+            let host = variant.iter().any(|values| values.contains("hostNetwork.enabled=true"));
+            assert_eq!(pod["hostNetwork"] == json!(true), host, "{object}");
+            assert!(pod["hostPID"].is_null() && pod["hostIPC"].is_null(), "{object}");
+            let executor = object["metadata"]["name"] == json!("it-windlass-executor");
+            assert_eq!(pod["automountServiceAccountToken"], json!(executor), "{object}");
+            assert_eq!(pod["serviceAccountName"].is_null(), !executor, "{object}");
+            for container in pod["containers"].as_array().expect("containers") {
+                let context = &container["securityContext"];
+                assert_eq!(context["allowPrivilegeEscalation"], json!(false), "{object}");
+                assert_eq!(context["readOnlyRootFilesystem"], json!(true), "{object}");
+                assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}), "{object}");
+                assert!(context["privileged"].is_null(), "{object}");
+                for amount in ["requests", "limits"] {
+                    assert!(!container["resources"][amount]["memory"].is_null(), "{object}");
+                }
+                for probe in ["readinessProbe", "livenessProbe"] {
+                    assert!(!container[probe].is_null(), "{object}");
+                }
+            }
+            for volume in pod["volumes"].as_array().expect("volumes") {
+                assert!(volume["hostPath"].is_null(), "{object}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rights_name_what_they_are_for_and_only_the_executor_has_them() {
+    for variant in VARIANTS {
+        let objects = objects(&render(variant).expect("renders"));
+        let account = match variant.iter().any(|values| values.contains("serviceAccount.name=own")) {
+            true => "own",
+            false => "it-windlass-executor",
+        };
+        let (mut roles, mut bindings) = (0, 0);
+        for object in &objects {
+            match kind(object) {
+                "ClusterRole" | "Role" => {
+                    roles += 1;
+                    for rule in object["rules"].as_array().expect("rules") {
+                        let (verbs, resources) = (texts(rule, "verbs"), texts(rule, "resources"));
+                        let all = [verbs.clone(), resources.clone(), texts(rule, "apiGroups")].concat();
+                        assert!(all.iter().all(|text| !text.contains('*')), "{rule}");
+                        assert_eq!(texts(rule, "apiGroups"), [""], "{rule}");
+                        assert!(
+                            !resources.iter().any(|resource| resource.starts_with("secrets")),
+                            "{rule}"
+                        );
+                        if kind(object) == "ClusterRole" {
+                            assert!(
+                                verbs.iter().all(|verb| ["get", "list", "watch"].contains(verb)),
+                                "{rule}"
+                            );
+                        }
+                    }
+                }
+                "ClusterRoleBinding" | "RoleBinding" => {
+                    bindings += 1;
+                    assert_ne!(object["roleRef"]["name"], json!("cluster-admin"), "{object}");
+                    let expected = json!([{"kind": "ServiceAccount", "name": account, "namespace": HOME}]);
+                    assert_eq!(object["subjects"], expected, "{object}");
+                    let in_team = object["metadata"]["namespace"] == json!(STEPS);
+                    assert_eq!(kind(object) == "RoleBinding", in_team, "{object}");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((roles, bindings), (2, 2), "{variant:?}");
+    }
+}
+
+#[test]
+fn i8_tokens_and_keys_are_in_secrets_and_nowhere_else() {
+    let objects = objects(&render(&[]).expect("renders"));
+    let secrets: Vec<_> = objects.iter().filter(|object| kind(object) == "Secret").collect();
+    let values: Vec<&str> = secrets.iter().flat_map(|secret| strings(&secret["data"])).collect();
+    assert_eq!(
+        secrets.len(),
+        8,
+        "an authority, three certificates, three tokens, the access file"
+    );
+    for object in objects.iter().filter(|object| kind(object) != "Secret") {
+        for text in strings(object) {
+            assert!(!values.contains(&text), "{object}");
+        }
+    }
+    // One service holds neither the other's key nor the authority's.
+    for object in objects.iter().filter(|object| !object["spec"]["template"].is_null()) {
+        let volumes = &object["spec"]["template"]["spec"]["volumes"];
+        let named = |secret: &str| strings(volumes).contains(&secret);
+        assert!(
+            !named("it-windlass-ca") && !named("it-windlass-admin-token"),
+            "{object}"
+        );
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        for other in ["scheduler", "executor", "log-relay"] {
+            let own = name == format!("it-windlass-{other}");
+            assert_eq!(named(&format!("it-windlass-{other}-tls")), own, "{object}");
+        }
+    }
+}
+
+#[test]
+fn i9_values_that_cannot_work_are_refused_with_their_path() {
+    for (values, expected) in [
+        (
+            "executor.replica=2",
+            "'/executor': additional properties 'replica' not allowed",
+        ),
+        ("stepNamespaces={A_}", "/stepNamespaces/0"),
+        (
+            "stepNamespaces={windlass}",
+            "stepNamespaces: windlass is the release's own namespace",
+        ),
+        ("tls.source=own", "'generated', 'secret', 'certManager'"),
+        ("tls.enabled=false", "tls.enabled: tokens would travel in plain text"),
+        ("tls.source=secret", "tls.secrets.scheduler: with tls.source secret"),
+        (
+            "tls.source=certManager",
+            "tls.issuerRef.name: with tls.source certManager",
+        ),
+        (
+            "access.source=secret",
+            "access.secrets.access: with access.source secret",
+        ),
+        ("executor.port=0", "/executor/port"),
+        (
+            "hostNetwork.enabled=true",
+            "executor.replicas: must be 1 with hostNetwork",
+        ),
+        ("metrics.podMonitor.enabled=true", "metrics.port: must not be 0"),
+        ("access.entries[0].name=ana", "/access/entries/0"),
+        ("logging.format=xml", "/logging/format"),
+    ] {
+        let problem = render(&["--set", values]).expect_err(values);
+        assert!(problem.contains(expected), "{values}: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_api_server_takes_what_is_rendered() {
+    let cluster = RealCluster::of_environment();
+    let (home, team) = (
+        cluster.namespace("chart-home").await,
+        cluster.namespace("chart-team").await,
+    );
+    let mut lint = chart::program("helm");
+    let output = lint
+        .args(["lint", "--strict"])
+        .arg(chart::folder())
+        .output()
+        .expect("helm runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    for variant in VARIANTS {
+        let manifests = render(variant).expect("renders");
+        let known = |object: &Value| !["Certificate", "PodMonitor"].contains(&kind(object));
+        let mut objects: Vec<_> = objects(&manifests).into_iter().filter(known).collect();
+        for object in &mut objects {
+            let namespace = match object["metadata"]["namespace"].as_str() {
+                Some(HOME) => &home.name,
+                Some(STEPS) => &team.name,
+                Some(other) => panic!("{other}"),
+                None => continue,
+            };
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        chart::try_on(&cluster.kubeconfig(), &list.to_string());
+    }
+    home.delete().await;
+    team.delete().await;
+}
