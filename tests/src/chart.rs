@@ -28,8 +28,8 @@ pub fn template(args: &[&str]) -> Output {
 /// # Panics
 /// When the chart does not render.
 pub fn rights(release: &str, home: &str, step_namespaces: &[&str]) -> String {
-    let namespaces = format!("stepNamespaces={{{}}}", step_namespaces.join(","));
-    let only = ["--show-only", "templates/rbac.yaml", "--set", &namespaces];
+    let namespaces = format!("stepNamespaces={}", serde_json::json!(step_namespaces));
+    let only = ["--show-only", "templates/rbac.yaml", "--set-json", &namespaces];
     let output = template(&[&[release, "--namespace", home], &only[..]].concat());
     let problems = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{problems}");

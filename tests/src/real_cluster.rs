@@ -53,17 +53,7 @@ impl RealCluster {
     /// # Panics
     /// When the cluster refuses the chart's rights or a token.
     pub async fn executor_kubeconfig(&self) -> PathBuf {
-        let client = self.client().await;
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let home = Namespace {
-            metadata: named(EXECUTOR_HOME),
-            ..Namespace::default()
-        };
-        match namespaces.create(&PostParams::default(), &home).await {
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            made => drop(made.expect("a namespace")),
-        }
-        chart::apply(&self.kubeconfig, &chart::rights(RELEASE, EXECUTOR_HOME, &[]));
+        self.give_rights(&[]).await;
         let wanted = TokenRequest {
             spec: TokenRequestSpec {
                 expiration_seconds: Some(TOKEN_SECONDS),
@@ -71,7 +61,7 @@ impl RealCluster {
             },
             ..TokenRequest::default()
         };
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, EXECUTOR_HOME);
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, EXECUTOR_HOME);
         let account = format!("{RELEASE}-executor");
         let answer = accounts
             .create_token_request(&account, &PostParams::default(), &wanted)
@@ -90,6 +80,21 @@ impl RealCluster {
         part.write_all(text.as_bytes()).expect("the file is written");
         part.persist(&file).expect("the file has its name");
         file
+    }
+
+    /// The chart's rights for the executors' account: those of the whole cluster, and those in these namespaces.
+    async fn give_rights(&self, step_namespaces: &[&str]) {
+        let namespaces: Api<Namespace> = Api::all(self.client().await);
+        let home = Namespace {
+            metadata: named(EXECUTOR_HOME),
+            ..Namespace::default()
+        };
+        match namespaces.create(&PostParams::default(), &home).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            made => drop(made.expect("a namespace")),
+        }
+        let rights = chart::rights(RELEASE, EXECUTOR_HOME, step_namespaces);
+        chart::apply(&self.kubeconfig, &rights);
     }
 
     /// The folder of the running cluster: its pids, its logs, its nodes.
@@ -162,7 +167,7 @@ impl RealCluster {
             .expect("a namespace");
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
         until("pods are accepted", async || accounts.get("default").await.map(drop)).await;
-        chart::apply(&self.kubeconfig, &chart::rights(RELEASE, EXECUTOR_HOME, &[&name]));
+        self.give_rights(&[&name]).await;
         TestNamespace { name, client }
     }
 }

@@ -16,7 +16,7 @@ use windlass_tests::wait::until;
 async fn submit(deployment: &Deployment, namespace: &str, steps: serde_json::Value) -> Run {
     let pipeline = from_json(json!({
         "name": "rights",
-        "defaults": {"image": "busybox:1.36", "pod": {"terminationGracePeriodSeconds": 1}},
+        "defaults": {"image": "busybox:1.36", "terminationGrace": "1s"},
         "steps": steps,
     }));
     let request = SubmitRunRequest {
@@ -96,8 +96,8 @@ async fn runs_need_no_more_than_the_rights_of_the_chart() {
             .list(&ListParams::default())
             .await
             .map_err(|error| error.to_string())?;
-        let owners = owners.list(&ListParams::default().labels("windlass.dev/installation"));
-        let owners = owners.await.map_err(|error| error.to_string())?;
+        let ours = ListParams::default().labels("windlass.dev/installation");
+        let owners = owners.list(&ours).await.map_err(|error| error.to_string())?;
         (pods.items.is_empty() && owners.items.is_empty())
             .then_some(())
             .ok_or_else(|| format!("{} pods, {} owners", pods.items.len(), owners.items.len()))
