@@ -11,7 +11,10 @@ use windlass_tests::client::watch_to_end_in;
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
 use windlass_tests::real_cluster::RealCluster;
-use windlass_tests::wait::until;
+use windlass_tests::wait::{until, until_within};
+
+/// Sweeps and garbage collection take their time on a busy machine.
+const CLEANED: std::time::Duration = std::time::Duration::from_secs(180);
 
 async fn submit(deployment: &Deployment, namespace: &str, steps: serde_json::Value) -> Run {
     let pipeline = from_json(json!({
@@ -91,7 +94,7 @@ async fn runs_need_no_more_than_the_rights_of_the_chart() {
 
     // Nothing is left: pods go by collection, and owner objects, too.
     let owners: Api<ConfigMap> = Api::namespaced(cluster.client().await, &namespace.name);
-    until("no trace is left", async || {
+    until_within(CLEANED, "no trace is left", async || {
         let pods = pods
             .list(&ListParams::default())
             .await
