@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use windlass_ids::InstallationId;
 
 /// Windlass runs pipelines (DAGs of container steps) on Kubernetes, or on this machine.
 #[derive(Debug, Parser)]
@@ -183,6 +184,8 @@ pub enum Command {
     ConfirmDead(ConfirmDeadArgs),
     /// Draw the steps of a pipeline file or of a run.
     Graph(GraphArgs),
+    /// Look after a Kubernetes cluster.
+    Cluster(ClusterArgs),
     /// Print a completion script for a shell.
     Completion(CompletionArgs),
     /// Make a token with roles, and its entry for the access file of a server.
@@ -511,6 +514,66 @@ pub enum GraphFormat {
     Mermaid,
     /// Graphviz.
     Dot,
+}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+/// Arguments of `cluster`.
+pub struct ClusterArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ClusterCommand,
+}
+
+/// The commands about a cluster.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Remove what an installation that is gone left in a cluster.
+    Purge(PurgeArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass cluster purge                                    lists the installations that own something
+  windlass cluster purge --installation UUID                lists what would be removed, removes nothing
+  windlass cluster purge --installation UUID --yes          removes it and waits until it is gone
+
+Every object in any namespace with the label windlass.dev/installation=UUID goes: pods (the finalizer
+windlass.dev/observed is taken off first), then cron jobs, role bindings, roles, service accounts, Secrets
+and ConfigMaps. Nothing without that label is touched, nor anything of another installation. It works with
+the rights of the kubeconfig's user, and asks no scheduler.
+
+Only purge an installation whose scheduler is gone for good: what a living one runs is killed, and how it
+ended is lost. So it is refused for the installation of the server that --server names or of the
+`windlass dev` on the data folder; and while a pod may still run, or something was made in the last ten
+minutes, it also wants --force.
+
+Exit status: 0 done (or only listed), 1 something could not be removed, 2 bad input or refused, 3 the cluster
+or the server was not reached, 4 not gone within --timeout.")]
+/// Arguments of `cluster purge`.
+pub struct PurgeArgs {
+    /// The installation, as the label windlass.dev/installation says; without it, installations are listed.
+    #[arg(long, value_name = "UUID")]
+    pub installation: Option<InstallationId>,
+    /// Remove it; otherwise it is only listed.
+    #[arg(long, requires = "installation")]
+    pub yes: bool,
+    /// Remove it although there are signs that the installation lives.
+    #[arg(long, requires = "yes")]
+    pub force: bool,
+    /// Kubeconfig of the cluster; where kubectl looks when absent.
+    #[arg(long, env = "WINDLASS_KUBECONFIG", hide_env_values = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; its current one when absent.
+    #[arg(long, env = "WINDLASS_KUBE_CONTEXT", hide_env_values = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// How long to wait until all is gone (exit status 4).
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2m")]
+    pub timeout: Duration,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Args, Debug)]

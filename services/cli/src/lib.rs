@@ -1,6 +1,7 @@
 //! The command line, and the three services in one process.
 //!
-//! It knows the services' libraries for `windlass dev` and `--local` alone; every command talks to a server over gRPC like any client.
+//! It knows the services' libraries for `windlass dev` and `--local` alone; every command talks to a server over
+//! gRPC like any client, but `cluster purge`, which cleans up where no server is left and uses the executor's client.
 
 pub mod args;
 pub mod client;

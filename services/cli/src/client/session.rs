@@ -93,6 +93,19 @@ impl Session {
         &self.settings.address
     }
 
+    /// The installation that it is, as the label of its objects says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn installation(&self) -> Result<String> {
+        let mut client = ServerServiceClient::new(self.channel.clone());
+        let info = client.get_server_info(GetServerInfoRequest {}).await;
+        Ok(info
+            .map_err(|status| CliError::from_status(&status))?
+            .into_inner()
+            .installation)
+    }
+
     /// True when this process is the server, too.
     pub fn is_embedded(&self) -> bool {
         self.embedded.as_ref().is_some_and(Embedded::is_ours)

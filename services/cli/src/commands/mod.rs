@@ -13,6 +13,7 @@ mod list;
 mod local_cluster;
 mod logs;
 mod pipeline;
+mod purge;
 mod reference;
 mod render;
 mod run;
@@ -21,7 +22,7 @@ mod validate;
 mod wait;
 mod watch;
 
-use crate::args::{Cli, Command, GlobalArgs};
+use crate::args::{Cli, ClusterCommand, Command, GlobalArgs};
 use crate::client::Session;
 use crate::errors::{Exit, Result};
 
@@ -44,6 +45,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
             with_session(global, async |session| confirm_dead::run(session, args).await).await
         }
         Command::Graph(args) => graph::run(global, args).await,
+        Command::Cluster(args) => match &args.command {
+            ClusterCommand::Purge(args) => purge::run(global, args).await,
+        },
         Command::Completion(args) => completion::run(args),
         Command::Token(args) => token::run(args),
         Command::Dev(args) => dev::run(global, args).await,

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod connect;
+pub mod owned;
 mod query;
 pub mod reflector;
 pub mod refusal;

@@ -15,7 +15,7 @@ use super::api::{Api, ApiError, Call, Refusal};
 use super::query::Query;
 
 const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// Pods that one deletecollection or one page of a list takes.
 pub const PAGE: u32 = 500;
 /// How long one page of a sweep may take: the API server deletes serially.
@@ -369,7 +369,7 @@ fn present(result: Result<Bytes, ApiError>) -> Result<Option<Bytes>, ApiError> {
 }
 
 /// Whether it is gone: 404, or another pod has its name.
-fn gone_is_fine(result: Result<Bytes, ApiError>) -> Result<(), ApiError> {
+pub(super) fn gone_is_fine(result: Result<Bytes, ApiError>) -> Result<(), ApiError> {
     match result {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(404) || error.refusal().is_some_and(is_other_uid) => Ok(()),
