@@ -48,15 +48,15 @@ pub(super) fn disturbance<'p>(pod: &'p SlimPod<'_>) -> Option<Disturbance<'p>> {
         });
     }
     let deletion = pod.metadata.deletion_timestamp.as_ref()?;
-    // The timestamp is when the grace ends, not when somebody deleted.
-    let grace = pod
-        .metadata
-        .deletion_grace_period_seconds
-        .unwrap_or(0)
-        .saturating_mul(1000);
+    // The timestamp is when the grace ends, not when somebody deleted. Once the containers have ended, the kubelet deletes the pod
+    // again, with a grace of 0, and our finalizer keeps it: then its own grace tells how long ago the first deletion may be.
+    let grace = match pod.metadata.deletion_grace_period_seconds {
+        None | Some(0) => pod.spec.termination_grace_period_seconds.unwrap_or(0),
+        Some(grace) => grace,
+    };
     let since = deletion
         .time()
-        .map(|end| Timestamp::from_millis(end.as_millis().saturating_sub(grace)));
+        .map(|end| Timestamp::from_millis(end.as_millis().saturating_sub(grace.saturating_mul(1000))));
     Some(Disturbance {
         class: FailureClass::PodDeleted,
         reason: "PodDeleted",
@@ -81,7 +81,7 @@ pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_bef
     let is_made_up = text(&main.reason) == "ContainerStatusUnknown";
     let never_ran = is_made_up && pod.status.container(MAIN).is_none_or(|main| !main.has_started());
     let disturbance = disturbance(pod).filter(|disturbance| {
-        // Both have whole seconds: in doubt the disturbance came first. One without a time was written by the kubelet with the end.
+        // Times have whole seconds, and deletions are told roughly: in doubt the disturbance came first. One without a time was written by the kubelet with the end.
         disturbed_before
             || disturbance
                 .since

@@ -488,6 +488,26 @@ fn a_deletion_seen_while_it_ran_outranks_exit_zero() {
 }
 
 #[test]
+fn a_deletion_that_the_kubelet_has_finished_still_came_before_the_end() {
+    // Nobody looked meanwhile: deleted at 10:04:59, ended at 10:05:00 on SIGTERM, deleted anew by the kubelet without a grace.
+    for (code, at, grace, class) in [
+        (7, "2026-11-23T10:05:01Z", 2, Some(FailureClass::PodDeleted)),
+        (0, "2026-11-23T10:05:29Z", 30, Some(FailureClass::PodDeleted)),
+        // It had ended long before.
+        (7, "2026-11-23T10:06:00Z", 30, Some(FailureClass::UserError)),
+        (0, "2026-11-23T10:06:00Z", 30, None),
+    ] {
+        let mut pod = on_node(main_ended(code, "Error"));
+        pod["spec"]["terminationGracePeriodSeconds"] = grace.into();
+        assert_eq!(
+            class_of(&deleted(pod, at, 0)).0,
+            class,
+            "exit code {code}, deletion {at}"
+        );
+    }
+}
+
+#[test]
 fn a_waiting_state_that_lasts_ends_the_attempt() {
     let mut fleet = fleet();
     let pull = |reason: &str, message: &str| json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": reason, "message": message}}}]});

@@ -117,6 +117,8 @@ slim! {
     Spec {
         /// Node, once it has one.
         node_name: Option<Text<'a>>,
+        /// Seconds between SIGTERM and SIGKILL, unless a deletion says otherwise.
+        termination_grace_period_seconds: Option<i64>,
         /// Init containers and native sidecars.
         init_containers: Vec<InitContainer<'a>>,
     }
