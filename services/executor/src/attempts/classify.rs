@@ -77,8 +77,8 @@ fn disruption_class(reason: &str) -> FailureClass {
 /// The end of a pod whose main container has ended; sidecars do not matter (behaviours E11).
 pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_before: bool) -> End {
     let ended_at = main.finished_at.as_ref().and_then(Text::time);
-    // What the kubelet writes of a container that it does not find, exit code and all, it makes up.
-    let is_made_up = text(&main.reason) == "ContainerStatusUnknown";
+    // What is written of a container that the kubelet or its runtime does not find, exit code and all, is made up.
+    let is_made_up = is_made_up(main);
     let never_ran = is_made_up && pod.status.container(MAIN).is_none_or(|main| !main.has_started());
     let disturbance = disturbance(pod).filter(|disturbance| {
         // Times have whole seconds, and deletions are told roughly: in doubt the disturbance came first. One without a time was written by the kubelet with the end.
@@ -114,12 +114,22 @@ pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_bef
     }
 }
 
+/// Whether nobody knows how a container ended: the kubelet did not find it (137), or its runtime lost it, as one does that starts
+/// after a power cut (containerd: 255, `Unknown`).
+fn is_made_up(ended: &Terminated<'_>) -> bool {
+    match text(&ended.reason) {
+        "ContainerStatusUnknown" => true,
+        "Unknown" => ended.exit_code == 255,
+        _ => false,
+    }
+}
+
 /// Class, reason and message of an end that nobody disturbed.
 fn own_end(main: &Terminated<'_>, memory_limit: &str) -> (Option<FailureClass>, String, String) {
     let reason = text(&main.reason);
     let class = match reason {
         "OOMKilled" => Some(FailureClass::OomKilled),
-        "ContainerStatusUnknown" => Some(FailureClass::NodeLost),
+        _ if is_made_up(main) => Some(FailureClass::NodeLost),
         "DeadlineExceeded" => Some(FailureClass::Deadline),
         // The entrypoint could not be started: the image or the command is wrong.
         "ContainerCannotRun" | "StartError" => Some(FailureClass::Config),
@@ -138,7 +148,7 @@ fn own_end(main: &Terminated<'_>, memory_limit: &str) -> (Option<FailureClass>, 
                 exit_text(main)
             )
         }
-        Some(FailureClass::NodeLost) => "the kubelet lost the container, and nobody knows how it ended".to_owned(),
+        Some(FailureClass::NodeLost) => "the node lost the container, and nobody knows how it ended".to_owned(),
         Some(_) => exit_text(main),
     };
     let reason = if reason.is_empty() { "Completed" } else { reason };

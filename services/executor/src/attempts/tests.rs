@@ -88,6 +88,18 @@ fn ends_of_main_containers_by_their_cause() {
             "ContainerStatusUnknown",
         ),
         (
+            "its runtime lost it in a power cut",
+            on_node(main_ended(255, "Unknown")),
+            Some(FailureClass::NodeLost),
+            "Unknown",
+        ),
+        (
+            "it exits with 255 itself",
+            on_node(main_ended(255, "Error")),
+            Some(FailureClass::UserError),
+            "Error",
+        ),
+        (
             "evicted by the kubelet",
             on_node(with(
                 main_ended(137, "Error"),
