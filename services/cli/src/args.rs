@@ -542,7 +542,7 @@ Examples:
 Every object in any namespace with the label windlass.dev/installation=UUID goes: pods (the finalizer
 windlass.dev/observed is taken off first), then cron jobs, role bindings, roles, service accounts, Secrets
 and ConfigMaps. Nothing without that label is touched, nor anything of another installation. It works with
-the rights of the kubeconfig's user, and asks no scheduler.
+the rights of the kubeconfig's user, and needs no scheduler.
 
 Only purge an installation whose scheduler is gone for good: what a living one runs is killed, and how it
 ended is lost. So it is refused for the installation of the server that --server names or of the
