@@ -81,7 +81,8 @@ pub(super) fn main_ended(pod: &SlimPod<'_>, main: &Terminated<'_>, disturbed_bef
     let is_made_up = is_made_up(main);
     let never_ran = is_made_up && pod.status.container(MAIN).is_none_or(|main| !main.has_started());
     let disturbance = disturbance(pod).filter(|disturbance| {
-        // Times have whole seconds, and deletions are told roughly: in doubt the disturbance came first. One without a time was written by the kubelet with the end.
+        // Times have whole seconds, and deletions are told roughly: in doubt the disturbance came first. One without a time was
+        // written by the kubelet with the end.
         disturbed_before
             || disturbance
                 .since
