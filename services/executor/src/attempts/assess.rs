@@ -40,6 +40,7 @@ pub fn assess(pod: &SlimPod<'_>, node: NodeHealth, disturbed_before: bool, polic
     let (own_phase, ..) = phase(pod, main, NodeHealth::Answers);
     let (phase, reason, message) = phase(pod, main, node);
     let ended = match terminated {
+        Some(main) if classify::is_half_told(pod, main) => None,
         Some(main) => Some(classify::main_ended(pod, main, disturbed_before)),
         None => classify::ended_without_main(pod),
     };

@@ -125,6 +125,13 @@ fn is_made_up(ended: &Terminated<'_>) -> bool {
     }
 }
 
+/// Whether the end of a container that nobody saw end is not yet told in full: all containers are over, and the pod's phase, which
+/// proves death, follows. Without the proof the loss would be final.
+pub(super) fn is_half_told(pod: &SlimPod<'_>, main: &Terminated<'_>) -> bool {
+    let mut all = pod.status.container_statuses.iter();
+    is_made_up(main) && !all_terminated(pod) && all.all(|status| status.state.terminated.is_some())
+}
+
 /// Class, reason and message of an end that nobody disturbed.
 fn own_end(main: &Terminated<'_>, memory_limit: &str) -> (Option<FailureClass>, String, String) {
     let reason = text(&main.reason);

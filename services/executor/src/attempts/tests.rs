@@ -520,6 +520,22 @@ fn a_deletion_that_the_kubelet_has_finished_still_came_before_the_end() {
 }
 
 #[test]
+fn i2_a_container_that_its_node_lost_ends_with_proof_of_death() {
+    let mut fleet = fleet();
+    saw(&mut fleet, &live(10, running()), 0).expect("a report");
+    let mut status = main_ended(255, "Unknown");
+    status["phase"] = "Running".into();
+    let told = saw(&mut fleet, &live(11, status), 1);
+    assert!(told.is_none_or(|report| report.end.is_none()), "the phase is to follow");
+    let ended = saw(&mut fleet, &live(12, main_ended(255, "Unknown")), 2).expect("a report");
+    let end = ended.end.expect("an end");
+    assert_eq!(
+        (end.class, end.exit_code, end.proof_of_death),
+        (Some(FailureClass::NodeLost), None, true)
+    );
+}
+
+#[test]
 fn a_waiting_state_that_lasts_ends_the_attempt() {
     let mut fleet = fleet();
     let pull = |reason: &str, message: &str| json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": reason, "message": message}}}]});
