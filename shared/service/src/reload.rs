@@ -86,10 +86,7 @@ async fn follow<T, E: Error + From<ReadError>>(
         let Some(value) = value.upgrade() else { return };
         let made = match read_all(&paths) {
             Ok(contents) if contents == seen => continue,
-            Ok(contents) => make(&contents).map(|made| {
-                seen = contents;
-                made
-            }),
+            Ok(contents) => make(&contents).inspect(|_| seen = contents),
             Err(error) => Err(error.into()),
         };
         match made {

@@ -209,6 +209,7 @@ mod tests {
         let filter = run_filter("state=failed,RUNNING pipeline=churn label.team=ml submittedBy=ana name=churn-*");
         let expected = RunFilter {
             namespace: None,
+            among: None,
             states: vec![RunState::Failed, RunState::Running],
             pipeline: Some("churn".to_owned()),
             submitted_by: Some("ana".to_owned()),
