@@ -235,7 +235,10 @@ mod tests {
                 entry("  - {role: service, namespaces: [a]}\n"),
                 "line 5: [0].roles[0].namespaces: must be absent",
             ),
-            (entry("  []\n"), "[0].roles: must name at least one"),
+            (
+                format!("- name: ana\n  sha256: {HASH}\n  roles: []\n"),
+                "[0].roles: must name at least one",
+            ),
             (
                 "- name: x\n  sha256: abc\n  roles: []\n".to_owned(),
                 "line 2: [0].sha256: must be the SHA-256",
