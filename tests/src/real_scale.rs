@@ -56,7 +56,7 @@ impl Scale {
     pub async fn start(cluster: &RealCluster, executor_args: &[&str]) -> Self {
         let namespace = cluster.namespace("scale").await;
         let deployment = Deployment::start(Options {
-            kubeconfig: Some(cluster.kubeconfig()),
+            kubeconfig: Some(cluster.executor_kubeconfig().await),
             executor_args: executor_args.iter().map(|&word| word.to_owned()).collect(),
             scheduler_args: vec!["--seal-deadline".to_owned(), "0s".to_owned()],
             without_relay: true,

@@ -152,7 +152,7 @@ async fn i4_with_the_scheduler_gone_a_deleted_pod_is_let_go_after_its_bound() {
 async fn i4_two_installations_in_one_namespace_never_touch_each_other() {
     let mut scene = Scene::new(Turn::shared().await, "two", Options::default()).await;
     let options = Options {
-        kubeconfig: Some(scene.cluster.kubeconfig()),
+        kubeconfig: Some(scene.cluster.executor_kubeconfig().await),
         executor_args: ["--inventory-interval", "1s"].map(str::to_owned).to_vec(),
         ..Options::default()
     };

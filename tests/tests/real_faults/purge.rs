@@ -42,7 +42,7 @@ fn purge(scene: &Scene, args: &[&str]) -> (i32, String, String) {
 async fn i4_a_purge_removes_what_an_abandoned_installation_left_and_nothing_else() {
     let mut scene = Scene::new(Turn::shared().await, "purge", Options::default()).await;
     let neighbour = Deployment::start(Options {
-        kubeconfig: Some(scene.cluster.kubeconfig()),
+        kubeconfig: Some(scene.cluster.executor_kubeconfig().await),
         ..Options::default()
     })
     .await;

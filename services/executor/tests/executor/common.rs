@@ -148,7 +148,8 @@ impl World {
             Some(path) => {
                 let kube = client(kubeconfig(path.as_ref()).await, None);
                 let faults = Faults::new(FaultConfig::default());
-                let proxy = proxy::start(kube.clone(), faults.clone(), shutdown.clone()).await;
+                let executor = real::as_executor(kubeconfig(path.as_ref()).await);
+                let proxy = proxy::start(executor, faults.clone(), shutdown.clone()).await;
                 let namespace = real::namespace(&kube).await;
                 (Cluster::Real(proxy), faults, kube, namespace)
             }

@@ -36,11 +36,15 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// With the cluster's own kubeconfig, unless the options name another one.
+    /// With the rights of the chart's executors, unless the options name another kubeconfig.
     pub(crate) async fn new(turn: Turn, name: &str, options: Options) -> Self {
         let cluster = RealCluster::of_environment();
+        let kubeconfig = match options.kubeconfig {
+            Some(kubeconfig) => kubeconfig,
+            None => cluster.executor_kubeconfig().await,
+        };
         let options = Options {
-            kubeconfig: options.kubeconfig.or_else(|| Some(cluster.kubeconfig())),
+            kubeconfig: Some(kubeconfig),
             ..options
         };
         Self {

@@ -28,7 +28,7 @@ impl Installation {
         // What is hopeless is waited for in the tests, too, but not for half a minute.
         let patience = ["--image-tolerance=2s", "--config-tolerance=2s", "--stuck-after=1s"];
         let deployment = Deployment::start(Options {
-            kubeconfig: Some(cluster.kubeconfig()),
+            kubeconfig: Some(cluster.executor_kubeconfig().await),
             executor_args: patience.map(str::to_owned).to_vec(),
             // For pods in which a container goes on after the step has ended.
             scheduler_args: vec!["--seal-deadline=15s".to_owned()],
