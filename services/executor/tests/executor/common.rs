@@ -539,6 +539,20 @@ impl Session {
         }
     }
 
+    /// Acknowledges what comes until the executor ends the stream.
+    pub async fn until_its_end(&mut self) {
+        while let Ok(Some(request)) = self.requests.message().await {
+            self.acknowledged = self.acknowledged.max(request.sequence);
+            let response = dispatch::ConnectResponse {
+                acknowledged: self.acknowledged,
+                message: Some(ToExecutor::Heartbeat(dispatch::Heartbeat {})),
+                ..dispatch::ConnectResponse::default()
+            };
+            // The stream may end meanwhile.
+            drop(self.responses.send(Ok(response)).await);
+        }
+    }
+
     /// Waits for an observation.
     pub async fn observe(&mut self, step: u32, wanted: impl Fn(&Observation) -> bool) -> Observation {
         let fits = |one: &&Observation| one.attempt == Some(key(step)) && wanted(one);

@@ -140,12 +140,11 @@ async fn a_drain_is_announced_and_ends() {
     let mut session = world.session().await;
     session.launch([0]).await;
     session.ended(0).await;
-    // It is acknowledged as soon as it is read; with that the executor has nothing left to say.
     let announced = async {
         while !matches!(session.next().await, (_, FromExecutor::Draining(_))) {}
-        session
+        session.until_its_end().await;
     };
-    let (stopped, _session) = tokio::join!(world.stop_executor(), announced);
+    let (stopped, ()) = tokio::join!(world.stop_executor(), announced);
     stopped.expect("an orderly end");
 }
 
