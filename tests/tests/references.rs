@@ -4,6 +4,19 @@ use std::process::Command;
 
 use windlass_tests::binaries::{binary, repository};
 
+/// behaviours P1: with no server and no configuration.
+#[test]
+fn p1_the_schema_is_printed_without_a_server() {
+    let output = Command::new(binary("windlass"))
+        .arg("schema")
+        .env_clear()
+        .output()
+        .expect("windlass runs");
+    assert!(output.status.success(), "{output:?}");
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!(printed, windlass_pipeline::schema::json_schema());
+}
+
 #[test]
 fn the_references_are_up_to_date() {
     for subject in ["cli", "file", "api"] {

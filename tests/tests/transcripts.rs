@@ -18,6 +18,7 @@ const WITHOUT_SERVER: &[(&str, &str)] = &[
     ("version", "--version"),
     ("help", "--help"),
     ("help-run", "run --help"),
+    ("help-schema", "schema --help"),
     ("usage-unknown-command", "rnu hello.yaml"),
     ("usage-unknown-flag", "list --sort age"),
     ("validate", "validate hello.yaml"),

@@ -184,6 +184,8 @@ pub enum Command {
     ConfirmDead(ConfirmDeadArgs),
     /// Draw the steps of a pipeline file or of a run.
     Graph(GraphArgs),
+    /// Print the JSON Schema of the pipeline file, with which editors complete and check it.
+    Schema(SchemaArgs),
     /// Look after a Kubernetes cluster.
     Cluster(ClusterArgs),
     /// Print a completion script for a shell.
@@ -515,6 +517,22 @@ pub enum GraphFormat {
     /// Graphviz.
     Dot,
 }
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass schema > pipeline.schema.json
+  windlass schema | jq '.[\"$defs\"].PodSettings.properties | keys'
+
+In Visual Studio Code, and wherever yaml-language-server runs, write this as the first line of a pipeline file:
+  # yaml-language-server: $schema=pipeline.schema.json
+or say it for all of them in the settings of the YAML extension:
+  \"yaml.schemas\": {\"./pipeline.schema.json\": \"*.pipeline.yaml\"}
+
+No server is needed. A server offers the schema of its own release as ServerService.GetPipelineSchema. The schema
+knows names, types and ranges, also inside Kubernetes fragments; `windlass validate` finds everything.")]
+/// Arguments of `schema`.
+pub struct SchemaArgs {}
 
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]

@@ -23,6 +23,8 @@ pub struct Message {
 pub struct Field {
     /// Name in the file, which is the proto field's JSON name.
     pub name: &'static str,
+    /// Whether it must be given: a text or list must not be empty either.
+    pub required: bool,
     /// Type of its values.
     pub kind: Kind,
     /// What is used when it is absent; none when nothing is.
@@ -38,18 +40,18 @@ pub enum Kind {
     Text,
     /// Text in base64.
     Base64,
-    /// A whole number.
-    Integer,
-    /// A number.
-    Number,
+    /// A whole number between these two.
+    Integer(i64, i64),
+    /// A number between these two.
+    Number(f64, f64),
     /// true or false.
     Boolean,
     /// A duration such as `90s`.
     Duration,
     /// A text, a number or a boolean.
     Scalar,
-    /// One of these names.
-    OneOf(&'static [&'static str]),
+    /// One of these names, which canonical proto JSON writes with this before them.
+    OneOf(&'static str, &'static [&'static str]),
     /// A map of texts.
     TextMap,
     /// A map of quantities such as `500m`.
@@ -67,12 +69,12 @@ impl fmt::Display for Kind {
         match self {
             Self::Text => formatter.write_str("string"),
             Self::Base64 => formatter.write_str("base64 string"),
-            Self::Integer => formatter.write_str("integer"),
-            Self::Number => formatter.write_str("number"),
+            Self::Integer(..) => formatter.write_str("integer"),
+            Self::Number(..) => formatter.write_str("number"),
             Self::Boolean => formatter.write_str("boolean"),
             Self::Duration => formatter.write_str("duration"),
             Self::Scalar => formatter.write_str("string, number or boolean"),
-            Self::OneOf(names) => formatter.write_str(&names.join(", ")),
+            Self::OneOf(_, names) => formatter.write_str(&names.join(", ")),
             Self::TextMap => formatter.write_str("map of strings"),
             Self::QuantityMap => formatter.write_str("map of quantities"),
             Self::Message(name) => formatter.write_str(name),

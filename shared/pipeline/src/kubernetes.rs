@@ -14,7 +14,7 @@ use crate::strict::Reader;
 use crate::violation::{Code, Violations};
 
 /// Fields of a pod spec that Windlass itself decides, each with what to use instead.
-const OVERLAY_REFUSED: [(&str, &str); 4] = [
+pub(crate) const OVERLAY_REFUSED: [(&str, &str); 4] = [
     ("restartPolicy", "retries are set with `retries`"),
     ("terminationGracePeriodSeconds", "use `terminationGrace`"),
     ("activeDeadlineSeconds", "use `timeout`"),
@@ -43,7 +43,7 @@ pub(crate) fn check_fragments(pod: &PodSettings, path: &Path<'_>, violations: &m
 }
 
 /// Required fields of volume sources, which the types fill with nothing.
-const REQUIRED: [(&str, &[&str]); 8] = [
+pub(crate) const REQUIRED_OF_SOURCES: [(&str, &[&str]); 8] = [
     ("persistentVolumeClaim", &["claimName"]),
     ("hostPath", &["path"]),
     ("nfs", &["server", "path"]),
@@ -64,7 +64,7 @@ pub(crate) fn check_source(volume: &Value, path: &Path<'_>, violations: &mut Vio
         let message = format!("a volume has one source, not {}", sources.join(" and "));
         violations.add(path.to_string(), Code::Conflict, message);
     }
-    for (source, required) in REQUIRED {
+    for (source, required) in REQUIRED_OF_SOURCES {
         let Some(given) = fields.get(source).and_then(Value::as_object) else {
             continue;
         };

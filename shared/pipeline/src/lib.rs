@@ -4,7 +4,8 @@
 //! - [`source`] reads YAML or JSON text into it and finds every problem at once, with line and column.
 //! - [`resolve`](resolve::resolve) merges defaults, expands matrix steps and checks everything; its [`ResolvedPipeline`] is what a
 //!   run executes, stored once and small also for 100,000 steps.
-//! - [`render`] prints the canonical file, [`hash`] identifies a submission's content, [`fields`] describes the format.
+//! - [`render`] prints the canonical file, [`hash`] identifies a submission's content, [`fields`] describes the format, [`schema`]
+//!   as JSON Schema.
 //!
 //! The crate never does input or output, knows no clock and no protocol buffers: `shared/api` converts messages to [`Pipeline`].
 
@@ -23,6 +24,7 @@ pub mod render;
 mod resolve;
 pub mod resolved;
 pub mod scalar;
+pub mod schema;
 pub mod source;
 mod strict;
 mod substitute;

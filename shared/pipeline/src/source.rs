@@ -65,6 +65,11 @@ impl Parsed {
         self.tree.locate(path)
     }
 
+    /// The document as JSON, whatever it means; the first of duplicate keys wins.
+    pub fn value(&self) -> Value {
+        self.tree.to_value()
+    }
+
     /// The violations with their places in this file, in the file's order.
     pub fn located(&self, mut violations: Vec<Violation>) -> Vec<Violation> {
         for violation in &mut violations {

@@ -22,8 +22,9 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 17] = [
+const EXPECTED: [(&str, Needs); 18] = [
     ("GetServerInfo", Needs::Token),
+    ("GetPipelineSchema", Needs::Token),
     ("GetRun", Needs::Role(1)),
     ("ListRuns", Needs::Role(1)),
     ("ListSteps", Needs::Role(1)),

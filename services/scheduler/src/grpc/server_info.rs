@@ -1,13 +1,25 @@
 //! ServerService.
 
+use std::sync::LazyLock;
+
 use tonic::{Request, Response, Status};
 use windlass_api::server::v1::server_service_server::ServerService;
-use windlass_api::server::v1::{GetServerInfoRequest, GetServerInfoResponse};
+use windlass_api::server::v1::{
+    GetPipelineSchemaRequest, GetPipelineSchemaResponse, GetServerInfoRequest, GetServerInfoResponse,
+};
+use windlass_pipeline::schema::json_schema;
 
 use super::Api;
 
 /// What this server can do beyond protocol 1.
-const CAPABILITIES: [&str; 5] = ["explain", "watch-resume", "confirm-dead", "matrix", "workspace"];
+const CAPABILITIES: [&str; 6] = [
+    "explain",
+    "watch-resume",
+    "confirm-dead",
+    "matrix",
+    "workspace",
+    "pipeline-schema",
+];
 
 #[tonic::async_trait]
 impl ServerService for Api {
@@ -23,6 +35,16 @@ impl ServerService for Api {
             installation: partition.installation.to_string(),
             relay_addresses: self.shared.relays.addresses(),
             clusters: self.shared.executors.clusters(),
+        }))
+    }
+
+    async fn get_pipeline_schema(
+        &self,
+        _request: Request<GetPipelineSchemaRequest>,
+    ) -> Result<Response<GetPipelineSchemaResponse>, Status> {
+        static SCHEMA: LazyLock<String> = LazyLock::new(|| json_schema().to_string());
+        Ok(Response::new(GetPipelineSchemaResponse {
+            json_schema: SCHEMA.clone(),
         }))
     }
 }

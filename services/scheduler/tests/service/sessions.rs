@@ -2,8 +2,8 @@
 
 use tonic::Code;
 use windlass_api::run::v1::{RunState, StepState};
-use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
+use windlass_api::server::v1::{GetPipelineSchemaRequest, GetServerInfoRequest};
 
 use crate::executor::{Executor, Identity, Play};
 use crate::support::{Stage, config, ended as ended_of, eventually, pipeline, reason};
@@ -110,6 +110,24 @@ async fn launches_go_in_batches_and_within_credit() {
     assert_eq!(seen.launches.len(), 500);
     assert!(seen.launch_frames <= 10, "{} frames", seen.launch_frames);
     assert_eq!((seen.contexts, seen.templates), (1, 1));
+}
+
+/// behaviours P1: the server describes itself and what it takes.
+#[tokio::test]
+async fn p1_the_server_says_what_it_is_and_describes_the_pipeline_file() {
+    let stage = Stage::new(|_, _| Play::Hold).await;
+    let mut client = ServerServiceClient::new(stage.scheduler.channel());
+    let info = client.get_server_info(GetServerInfoRequest {}).await;
+    let info = info.expect("answers").into_inner();
+    assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
+    assert!(
+        info.capabilities.iter().any(|name| name == "pipeline-schema"),
+        "{info:?}"
+    );
+    let schema = client.get_pipeline_schema(GetPipelineSchemaRequest {}).await;
+    let schema: serde_json::Value =
+        serde_json::from_str(&schema.expect("answers").into_inner().json_schema).expect("json");
+    assert_eq!(schema, windlass_pipeline::schema::json_schema());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use crate::model::{FailureMode, LogFollow, LostContactAction, ParameterType, Run
 const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field {
         name,
+        required: false,
         kind,
         default: None,
         doc,
@@ -15,11 +16,23 @@ const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
 const fn with_default(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Field {
     Field {
         name,
+        required: false,
         kind,
         default: Some(default),
         doc,
     }
 }
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field {
+        required: true,
+        ..field(name, kind, doc)
+    }
+}
+
+const U32_MAX: i64 = 4_294_967_295;
+const I32_MIN: i64 = -2_147_483_648;
+const I32_MAX: i64 = 2_147_483_647;
 
 const TEXTS: Kind = Kind::List(&Kind::Text);
 
@@ -34,7 +47,7 @@ macro_rules! template_fields {
             field("script", Kind::Text, "A shell script instead of a command. Parameters and matrix values are environment variables in it; `$(NAME)` is not substituted."),
             field("env", Kind::List(&Kind::Message("EnvVar")), "Environment variables, merged by name."),
             field("workingDir", Kind::Text, "Working directory; `/windlass/files` by default when the pipeline has files or the step a script."),
-            with_default("runIf", Kind::OneOf(RunIf::NAMES), "SUCCEEDED", "When the step runs: after all upstream steps succeeded, after one of them failed, or always."),
+            with_default("runIf", Kind::OneOf(RunIf::PREFIX, RunIf::NAMES), "SUCCEEDED", "When the step runs: after all upstream steps succeeded, after one of them failed, or always."),
             field("timeout", Kind::Duration, "Bound on each attempt, longer than 0; none by default."),
             field("retries", Kind::Message("Retries"), "Retry budgets."),
             field("lostContact", Kind::Message("LostContact"), "What happens when contact to the pod is lost."),
@@ -54,7 +67,7 @@ pub const MESSAGES: &[Message] = &[
         name: "Pipeline",
         doc: "A DAG of container steps.",
         fields: &[
-            field(
+            required(
                 "name",
                 Kind::Text,
                 "Name of the pipeline, a DNS label of at most 63 characters. Required.",
@@ -81,13 +94,13 @@ pub const MESSAGES: &[Message] = &[
             ),
             with_default(
                 "failureMode",
-                Kind::OneOf(FailureMode::NAMES),
+                Kind::OneOf(FailureMode::PREFIX, FailureMode::NAMES),
                 "CONTINUE_ON_FAILURE",
                 "What a failed step does to the rest of the run: siblings go on; nothing new starts; what runs is stopped, too.",
             ),
             field(
                 "maxParallelism",
-                Kind::Integer,
+                Kind::Integer(1, U32_MAX),
                 "The most steps that may be starting or running at a time; unlimited by default.",
             ),
             field(
@@ -98,7 +111,7 @@ pub const MESSAGES: &[Message] = &[
             field("timeout", Kind::Duration, "Bound on the whole run; none by default."),
             with_default(
                 "priority",
-                Kind::Integer,
+                Kind::Integer(I32_MIN, I32_MAX),
                 "0",
                 "Runs of a higher priority are dispatched first.",
             ),
@@ -117,7 +130,7 @@ pub const MESSAGES: &[Message] = &[
                 Kind::Message("StepDefaults"),
                 "What every step starts from.",
             ),
-            field(
+            required(
                 "steps",
                 Kind::List(&Kind::Message("Step")),
                 "The steps. At least one; at most 1,000,000 with 10,000,000 dependencies after expansion.",
@@ -128,14 +141,14 @@ pub const MESSAGES: &[Message] = &[
         name: "Parameter",
         doc: "A value that a submission may set.",
         fields: &[
-            field(
+            required(
                 "name",
                 Kind::Text,
                 "Name as it stands in `$(NAME)`: at most 128 letters, digits and `_`, not starting with a digit or WINDLASS_. Required.",
             ),
             with_default(
                 "type",
-                Kind::OneOf(ParameterType::NAMES),
+                Kind::OneOf(ParameterType::PREFIX, ParameterType::NAMES),
                 "STRING",
                 "Type of the value.",
             ),
@@ -168,7 +181,7 @@ pub const MESSAGES: &[Message] = &[
         name: "File",
         doc: "A file that travels with the submission and is mounted read-only at `/windlass/files`.",
         fields: &[
-            field(
+            required(
                 "path",
                 Kind::Text,
                 "Relative path below `/windlass/files`, at most 1024 bytes, not below `.windlass`. Required.",
@@ -191,7 +204,7 @@ pub const MESSAGES: &[Message] = &[
         name: "Step",
         doc: "A container that runs to its end.",
         fields: template_fields![
-            field(
+            required(
                 "name",
                 Kind::Text,
                 "Name, unique in the pipeline: letters, digits, `_`, `-` and `.`, at most 128. Required."
@@ -217,12 +230,12 @@ pub const MESSAGES: &[Message] = &[
         name: "MatrixAxis",
         doc: "One axis of a matrix.",
         fields: &[
-            field(
+            required(
                 "name",
                 Kind::Text,
                 "Name as it stands in `$(NAME)` and in the environment: as that of a parameter. Required.",
             ),
-            field(
+            required(
                 "values",
                 Kind::List(&Kind::Scalar),
                 "Values, in which parameters are substituted; the step is expanded once for each. At least one, each at most 32 KiB.",
@@ -233,7 +246,7 @@ pub const MESSAGES: &[Message] = &[
         name: "EnvVar",
         doc: "One environment variable; exactly one of `value` and `valueFrom`. Names that start with WINDLASS_ are reserved.",
         fields: &[
-            field("name", Kind::Text, "Name. Required."),
+            required("name", Kind::Text, "Name. Required."),
             field("value", Kind::Text, "Literal value."),
             field("valueFrom", Kind::Message("EnvVarSource"), "A value from elsewhere."),
         ],
@@ -256,15 +269,15 @@ pub const MESSAGES: &[Message] = &[
         name: "KeySelector",
         doc: "A key of a Secret or ConfigMap.",
         fields: &[
-            field("name", Kind::Text, "Name of the object. Required."),
-            field("key", Kind::Text, "Key in it. Required."),
+            required("name", Kind::Text, "Name of the object. Required."),
+            required("key", Kind::Text, "Key in it. Required."),
             with_default("optional", Kind::Boolean, "false", "Whether it may be absent."),
         ],
     },
     Message {
         name: "FieldSelector",
         doc: "A field of the pod.",
-        fields: &[field(
+        fields: &[required(
             "fieldPath",
             Kind::Text,
             "Path: `metadata.name`, `metadata.namespace`, `metadata.uid`, `metadata.labels['KEY']`, `metadata.annotations['KEY']`, `spec.nodeName`, `spec.serviceAccountName`, `status.hostIP`, `status.hostIPs`, `status.podIP` or `status.podIPs`. Required.",
@@ -274,7 +287,7 @@ pub const MESSAGES: &[Message] = &[
         name: "ResourceFieldSelector",
         doc: "A resource of the container.",
         fields: &[
-            field(
+            required(
                 "resource",
                 Kind::Text,
                 "`limits.` or `requests.` with `cpu`, `memory`, `ephemeral-storage` or `hugepages-SIZE`. Required.",
@@ -309,11 +322,16 @@ pub const MESSAGES: &[Message] = &[
         fields: &[
             field(
                 "attempts",
-                Kind::Integer,
+                Kind::Integer(1, U32_MAX),
                 "The nth charged failure is final; 1 means no retry. Default 1 for `user`, 5 for `infrastructure`.",
             ),
             with_default("delay", Kind::Duration, "10s", "First delay."),
-            with_default("backoff", Kind::Number, "2", "Factor of each further delay, 1 to 1000."),
+            with_default(
+                "backoff",
+                Kind::Number(1.0, 1000.0),
+                "2",
+                "Factor of each further delay, 1 to 1000.",
+            ),
             with_default(
                 "maxDelay",
                 Kind::Duration,
@@ -322,7 +340,7 @@ pub const MESSAGES: &[Message] = &[
             ),
             field(
                 "exitCodes",
-                Kind::List(&Kind::Integer),
+                Kind::List(&Kind::Integer(1, 255)),
                 "Exit codes that are retried, 1 to 255; all when empty. For `user` only.",
             ),
         ],
@@ -339,7 +357,7 @@ pub const MESSAGES: &[Message] = &[
             ),
             with_default(
                 "then",
-                Kind::OneOf(LostContactAction::NAMES),
+                Kind::OneOf(LostContactAction::PREFIX, LostContactAction::NAMES),
                 "FAIL",
                 "FAIL ends the step with NODE_LOST; it is never replaced without proof that the pod is dead. WAIT goes on until a person confirms its death.",
             ),
@@ -382,7 +400,7 @@ pub const MESSAGES: &[Message] = &[
         doc: "How the logs of a step are kept.",
         fields: &[with_default(
             "follow",
-            Kind::OneOf(LogFollow::NAMES),
+            Kind::OneOf(LogFollow::PREFIX, LogFollow::NAMES),
             "ALWAYS",
             "When containers are followed: from their start, or only while a client reads.",
         )],
@@ -431,7 +449,7 @@ pub const MESSAGES: &[Message] = &[
             field("imagePullSecrets", TEXTS, "Names of image pull secrets."),
             field(
                 "imagePullPolicy",
-                Kind::OneOf(&["Always", "IfNotPresent", "Never"]),
+                Kind::OneOf("", &["Always", "IfNotPresent", "Never"]),
                 "When the image is pulled; Kubernetes' rule by default.",
             ),
             field(

@@ -21,6 +21,9 @@ macro_rules! wire_enum {
             /// Every value as it stands in a file.
             pub const NAMES: &'static [&'static str] = &[$($text),*];
 
+            /// What canonical proto JSON writes before each of them.
+            pub const PREFIX: &'static str = $prefix;
+
             /// The value as it stands in a file.
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -30,7 +33,7 @@ macro_rules! wire_enum {
 
             /// Reads a value with or without its prefix.
             pub fn parse(text: &str) -> Option<Self> {
-                match text.strip_prefix($prefix).unwrap_or(text) {
+                match text.strip_prefix(Self::PREFIX).unwrap_or(text) {
                     $($text => Some(Self::$variant),)*
                     _ => None,
                 }

@@ -21,6 +21,7 @@ pub const NEEDS: &[(&str, Need)] = &[
     ("/grpc.reflection.v1.ServerReflection/", Need::Known),
     ("/grpc.reflection.v1alpha.ServerReflection/", Need::Known),
     ("/windlass.server.v1.ServerService/GetServerInfo", Need::Known),
+    ("/windlass.server.v1.ServerService/GetPipelineSchema", Need::Known),
     ("/windlass.run.v1.RunService/GetRun", Need::InNamespace(Role::Viewer)),
     ("/windlass.run.v1.RunService/ListRuns", Need::InNamespace(Role::Viewer)),
     ("/windlass.run.v1.RunService/ListSteps", Need::InNamespace(Role::Viewer)),
