@@ -36,6 +36,7 @@ const WITHOUT_SERVER: &[(&str, &str)] = &[
     ("validate-parameter-form", "validate hello.yaml -p TIMES"),
     ("render", "render hello.yaml --step greet.0"),
     ("render-explain", "render hello.yaml --step report --explain"),
+    ("render-explain-pod", "render pods.yaml --explain"),
     ("render-unknown-step", "render hello.yaml --step reprot"),
     ("graph", "graph hello.yaml"),
     ("graph-expanded", "graph fails.yaml --expand"),
@@ -249,6 +250,7 @@ fn commands_without_a_server_print_what_the_golden_files_say() {
     assert_golden(&wrong);
 }
 
+/// behaviours S1, E1, K14, M13, T10, U2
 #[test]
 fn commands_against_a_server_print_what_the_golden_files_say() {
     let terminal = Terminal::new();

@@ -111,9 +111,9 @@ impl PipelineFile {
     /// All of them, in the file's order.
     pub fn check(&self) -> Result<ResolvedPipeline, Vec<Violation>> {
         let environment = Environment {
-            limits: Limits::default(),
             // Whether there is a default workspace is the server's to say.
             workspace: WorkspaceDefault::RunFolder,
+            ..Environment::default()
         };
         let resolved = self.parsed.resolve(&self.parameters, &environment);
         let unread = |violation: &Violation| self.found.iter().any(|found| violation.path.starts_with(&found.path));

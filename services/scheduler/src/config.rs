@@ -55,6 +55,15 @@ pub struct Config {
     /// Kubernetes volume source, as JSON, for pipelines whose workspace names no volume.
     #[arg(long, env = "WINDLASS_WORKSPACE_VOLUME", value_name = "JSON")]
     pub workspace_volume: Option<String>,
+    /// What is requested for steps that request nothing of a resource, such as `memory=400Mi,cpu=100m`, and at most the step's limit.
+    /// None by default: a LimitRange may set a lower limit later than this could know.
+    #[arg(
+        long,
+        env = "WINDLASS_DEFAULT_REQUESTS",
+        value_name = "RESOURCE=QUANTITY",
+        value_delimiter = ','
+    )]
+    pub default_requests: Vec<String>,
     /// The most live steps in a namespace.
     #[arg(long, env = "WINDLASS_NAMESPACE_LIMIT", value_name = "STEPS")]
     pub namespace_limit: Option<u32>,
@@ -85,6 +94,7 @@ impl Config {
             lease: Duration::from_secs(30),
             seal_deadline: Duration::from_secs(120),
             workspace_volume: None,
+            default_requests: Vec::new(),
             namespace_limit: None,
             reserve_bytes: 256 * 1024 * 1024,
             max_store_bytes: None,

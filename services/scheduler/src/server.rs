@@ -6,13 +6,13 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use windlass_ids::InstallationId;
-use windlass_pipeline::{Fragment, WorkspaceDefault};
+use windlass_pipeline::{DefaultRequests, Fragment, WorkspaceDefault, parse_default_requests};
 use windlass_scheduling::Config as CoreConfig;
 use windlass_service::{Access, Clock, ServeSettings, serve};
 
 use crate::config::Config;
 use crate::driver::{self, Driver, Limits};
-use crate::grpc;
+use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
 use crate::shared::{Shared, Timing};
@@ -42,7 +42,10 @@ pub async fn run_on(
 ) -> anyhow::Result<()> {
     let access = Access::open(config.access_file.as_deref(), config.token_file.as_deref())?;
     let tls = config.tls.server()?;
-    let workspace = workspace(&config)?;
+    let provided = Provided {
+        workspace: workspace(&config)?,
+        default_requests: default_requests(&config)?,
+    };
     let (inbox, outlet) = driver::inbox(Limits::default());
     let shared = Arc::new(Shared::new(
         Clock::system(),
@@ -73,7 +76,7 @@ pub async fn run_on(
         tls,
         insecure: config.insecure,
     };
-    let routes = grpc::routes(Arc::clone(&shared), workspace, shutdown.clone());
+    let routes = grpc::routes(Arc::clone(&shared), provided, shutdown.clone());
     let serving = serve(routes, settings, listener, shutdown.clone());
     tokio::select! {
         served = serving => {
@@ -102,6 +105,11 @@ fn workspace(config: &Config) -> anyhow::Result<Option<WorkspaceDefault>> {
     };
     let volume = serde_json::from_str(volume).context("--workspace-volume is not JSON")?;
     Ok(Some(WorkspaceDefault::Volume(Fragment::new(volume))))
+}
+
+fn default_requests(config: &Config) -> anyhow::Result<DefaultRequests> {
+    let texts = config.default_requests.iter().map(String::as_str);
+    parse_default_requests(texts).map_err(|problem| anyhow::anyhow!("--default-requests: {problem}"))
 }
 
 /// Opens the store that the settings name.

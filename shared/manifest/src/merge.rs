@@ -1,26 +1,10 @@
 //! Strategic merge of pod spec fragments, as Kubernetes does it for the lists of a PodSpec.
 
 use serde_json::{Map, Value};
-
-/// Lists of a PodSpec that merge by a key; all others are replaced.
-const MERGE_KEYS: &[(&str, &str)] = &[
-    ("containers", "name"),
-    ("initContainers", "name"),
-    ("ephemeralContainers", "name"),
-    ("volumes", "name"),
-    ("env", "name"),
-    ("imagePullSecrets", "name"),
-    ("resourceClaims", "name"),
-    ("volumeMounts", "mountPath"),
-    ("volumeDevices", "devicePath"),
-    ("ports", "containerPort"),
-    ("hostAliases", "ip"),
-    ("topologySpreadConstraints", "topologyKey"),
-];
-const DIRECTIVE: &str = "$patch";
+use windlass_pipeline::fragment::{DIRECTIVE, merge_key};
 
 /// Merges `patch` over `base`: maps merge, `null` removes, scalars replace, lists merge by their key where Kubernetes has one, and
-/// are replaced elsewhere. `$patch: replace` (in a map) and `$patch: delete` (in a list's element) are honoured.
+/// are replaced elsewhere. Which lists have a key says [`merge_key`]. `$patch: replace` (in a map) and `$patch: delete` (in a list's element) are honoured.
 pub fn strategic_merge(base: &mut Value, patch: &Value) {
     let (Value::Object(into), Value::Object(changes)) = (&mut *base, patch) else {
         *base = patch.clone();
@@ -39,8 +23,7 @@ fn merge_field(into: &mut Map<String, Value>, key: &str, change: &Value) {
         into.remove(key);
         return;
     }
-    let merge_key = MERGE_KEYS.iter().find(|(list, _)| *list == key).map(|(_, key)| *key);
-    match (into.get_mut(key), merge_key, change) {
+    match (into.get_mut(key), merge_key(key), change) {
         (Some(Value::Array(present)), Some(merge_key), Value::Array(changes)) => {
             merge_list(present, changes, merge_key);
         }

@@ -8,6 +8,7 @@ mod step;
 mod syntax;
 
 pub(crate) use fit::{Provided, check_fit};
+pub(crate) use pod::check_quantities;
 pub(crate) use step::check_part;
 pub(crate) use syntax::{
     check_annotations, check_labels, is_dns_label, is_dns_subdomain, is_place_reserved, is_step_name,

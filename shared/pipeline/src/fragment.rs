@@ -61,6 +61,30 @@ pub(crate) fn optional_patch<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     Ok(value.map(Fragment::patch))
 }
 
+/// The key of a patch that says what becomes of the map that holds it.
+pub const DIRECTIVE: &str = "$patch";
+
+/// Lists of a PodSpec that merge by a key; all others are replaced.
+const MERGE_KEYS: &[(&str, &str)] = &[
+    ("containers", "name"),
+    ("initContainers", "name"),
+    ("ephemeralContainers", "name"),
+    ("volumes", "name"),
+    ("env", "name"),
+    ("imagePullSecrets", "name"),
+    ("resourceClaims", "name"),
+    ("volumeMounts", "mountPath"),
+    ("volumeDevices", "devicePath"),
+    ("ports", "containerPort"),
+    ("hostAliases", "ip"),
+    ("topologySpreadConstraints", "topologyKey"),
+];
+
+/// The key by which the elements of a list of a PodSpec are merged, when they are.
+pub fn merge_key(list: &str) -> Option<&'static str> {
+    MERGE_KEYS.iter().find(|(name, _)| *name == list).map(|(_, key)| *key)
+}
+
 /// What becomes of nulls in maps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nulls {
@@ -107,6 +131,7 @@ mod tests {
 
     use super::*;
 
+    /// behaviours Z1
     #[test]
     fn a_fragment_from_a_struct_equals_the_one_from_a_file() {
         let from_api = Fragment::new(json!({"items": [{"mode": 420.0, "key": "a"}], "x": null}));

@@ -7,17 +7,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Fragment;
-use crate::fragment::is_exact;
+use crate::fragment::{DIRECTIVE, is_exact, merge_key};
 use crate::model::PodSettings;
 use crate::path::Path;
 use crate::strict::Reader;
 use crate::violation::{Code, Violations};
 
 /// Fields of a pod spec that Windlass itself decides, each with what to use instead.
-pub(crate) const OVERLAY_REFUSED: [(&str, &str); 4] = [
+pub(crate) const OVERLAY_REFUSED: [(&str, &str); 5] = [
     ("restartPolicy", "retries are set with `retries`"),
     ("terminationGracePeriodSeconds", "use `terminationGrace`"),
     ("activeDeadlineSeconds", "use `timeout`"),
+    ("nodeName", "use `nodeSelector`"),
     ("ephemeralContainers", "they cannot be part of a new pod"),
 ];
 
@@ -31,7 +32,12 @@ pub(crate) fn check_fragments(pod: &PodSettings, path: &Path<'_>, violations: &m
         pod.pod_security_context.as_ref(),
         &path.field("podSecurityContext"),
     );
-    one::<PodSpec>(&reader, pod.overlay.as_ref(), &path.field("overlay"));
+    if let Some(overlay) = &pod.overlay {
+        let path = path.field("overlay");
+        reader.read::<PodSpec>(&without_patch(overlay.value()), &path);
+        check_numbers(overlay.value(), &path, &reader);
+        check_directives(overlay.value(), Place::Map, &path, violations);
+    }
     many::<Toleration>(&reader, &pod.tolerations, &path.field("tolerations"));
     many::<Volume>(&reader, &pod.volumes, &path.field("volumes"));
     many::<VolumeMount>(&reader, &pod.volume_mounts, &path.field("volumeMounts"));
@@ -99,6 +105,60 @@ pub(crate) fn check_volume_source(source: &Fragment, path: &Path<'_>, violations
         violations.add(path.to_string(), Code::BadValue, message);
     } else if readable {
         check_source(source.value(), path, violations);
+    }
+}
+
+/// A patch without what only patches hold: directives, and nulls, which remove what is there.
+fn without_patch(value: &Value) -> Value {
+    match value {
+        Value::Object(entries) => entries
+            .iter()
+            .filter(|(key, value)| *key != DIRECTIVE && !value.is_null())
+            .map(|(key, value)| (key.clone(), without_patch(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_patch).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// Where a map of a patch stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// As a field.
+    Map,
+    /// In a list whose elements are merged by this key.
+    Keyed(&'static str),
+    /// In a list that is replaced.
+    Listed,
+}
+
+/// Checks that every directive is one that is carried out where it stands.
+fn check_directives(value: &Value, place: Place, path: &Path<'_>, violations: &mut Violations) {
+    let Value::Object(entries) = value else {
+        return;
+    };
+    if let Some(directive) = entries.get(DIRECTIVE) {
+        let problem = match (place, directive.as_str()) {
+            (Place::Map, Some("replace")) => None,
+            (Place::Map, _) => Some("only replace can stand here; a null in place of the map removes it".to_owned()),
+            (Place::Keyed(key), Some("delete")) if entries.contains_key(key) => None,
+            (Place::Keyed(key), _) => Some(format!("only delete can stand here, in an element with its {key}")),
+            (Place::Listed, _) => Some("this list is replaced, so that nothing of it can be patched".to_owned()),
+        };
+        if let Some(problem) = problem {
+            violations.add(path.field(DIRECTIVE).to_string(), Code::BadValue, problem);
+        }
+    }
+    for (key, value) in entries {
+        let path = path.field(key);
+        let Value::Array(items) = value else {
+            check_directives(value, Place::Map, &path, violations);
+            continue;
+        };
+        let place = merge_key(key).map_or(Place::Listed, Place::Keyed);
+        for (index, item) in items.iter().enumerate() {
+            check_directives(item, place, &path.index(index), violations);
+        }
     }
 }
 
@@ -205,6 +265,7 @@ mod tests {
         lines.join("\n")
     }
 
+    /// behaviours Z2, E14, U11
     #[test]
     fn i9_unknown_keys_are_found_at_any_depth_of_a_fragment() {
         let pod = json!({

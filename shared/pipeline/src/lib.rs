@@ -38,7 +38,10 @@ pub use model::{
     EnvVar, EnvVarSource, FailureMode, File, KeySelector, LogFollow, LostContactAction, MatrixAxis, Parameter,
     ParameterType, Pipeline, PodSettings, Quantity, Resources, RetryBudget, RunIf, Step, StepTemplate, Workspace,
 };
-pub use resolve::{Environment, Limits, ParameterValues, WorkspaceDefault, parse_parameters, resolve};
+pub use resolve::{
+    DefaultRequests, Environment, Limits, ParameterValues, WorkspaceDefault, parse_default_requests, parse_parameters,
+    resolve,
+};
 pub use resolved::{Policy, ResolvedPipeline, ResolvedTemplate, ResolvedWorkspace, RetryPolicy, StepOverlay, StepSpec};
 pub use scalar::Scalar;
 pub use violation::{Code, Location, Violation, Violations};

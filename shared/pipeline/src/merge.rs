@@ -264,6 +264,7 @@ mod tests {
         serde_json::to_value(under).expect("json")
     }
 
+    /// behaviours R4, R6, E19
     #[test]
     fn e13_a_step_resets_nothing_that_it_does_not_set() {
         let defaults =
@@ -298,6 +299,7 @@ mod tests {
         );
     }
 
+    /// behaviours R3
     #[test]
     fn lists_merge_by_their_key_or_replace() {
         let defaults = json!({

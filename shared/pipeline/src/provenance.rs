@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::Pipeline;
 use crate::fields;
 use crate::merge::Merge as _;
 use crate::resolve::inherited_by;
 use crate::substitute::references;
+use crate::{DefaultRequests, Pipeline};
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// Nobody set it: the default of Windlass.
     BuiltIn,
+    /// The operator of the server.
+    Operator,
     /// The pipeline's defaults, labels, annotations or cluster.
     Defaults,
     /// The step itself.
@@ -28,6 +30,7 @@ impl Origin {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BuiltIn => "BUILT_IN",
+            Self::Operator => "OPERATOR",
             Self::Defaults => "DEFAULTS",
             Self::Step => "STEP",
             Self::Parameter => "PARAMETER",
@@ -44,8 +47,9 @@ pub struct Provenance {
     pub origin: Origin,
 }
 
-/// Where each value of the step at `position` of `pipeline.steps` came from, by path. Empty when there is no such step.
-pub fn provenance(pipeline: &Pipeline, position: usize) -> Vec<Provenance> {
+/// Where each value of the step at `position` of `pipeline.steps` came from, by path, when the operator wants `default_requests`. Empty
+/// when there is no such step.
+pub fn provenance(pipeline: &Pipeline, position: usize, default_requests: &DefaultRequests) -> Vec<Provenance> {
     let Some(step) = pipeline.steps.get(position) else {
         return Vec::new();
     };
@@ -74,6 +78,13 @@ pub fn provenance(pipeline: &Pipeline, position: usize) -> Vec<Provenance> {
     found.extend(built_in.map(|(path, _)| Provenance {
         path,
         origin: Origin::BuiltIn,
+    }));
+    let requested = default_requests
+        .keys()
+        .map(|name| format!("pod.resources.requests.{name}"));
+    found.extend(requested.filter(|path| !set.contains(path)).map(|path| Provenance {
+        path,
+        origin: Origin::Operator,
     }));
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
@@ -141,6 +152,7 @@ mod tests {
     use super::*;
     use crate::source::parse;
 
+    /// behaviours R2, T3
     #[test]
     fn every_value_says_where_it_came_from() {
         let text = "
@@ -160,7 +172,8 @@ steps:
     pod: {resources: {limits: {memory: 2Gi}}}
 ";
         let pipeline = parse(text).into_pipeline().expect("pipeline");
-        let lines: Vec<String> = provenance(&pipeline, 0)
+        let wanted = crate::parse_default_requests(["memory=400Mi"]).expect("requests");
+        let lines: Vec<String> = provenance(&pipeline, 0, &wanted)
             .into_iter()
             .map(|provenance| format!("{} {}", provenance.path, provenance.origin.as_str()))
             .collect();
@@ -185,6 +198,7 @@ steps:
         pod.privileged BUILT_IN
         pod.resources.limits.cpu DEFAULTS
         pod.resources.limits.memory STEP
+        pod.resources.requests.memory OPERATOR
         retries.infrastructure.attempts BUILT_IN
         retries.infrastructure.backoff BUILT_IN
         retries.infrastructure.delay BUILT_IN
@@ -197,6 +211,6 @@ steps:
         terminationGrace BUILT_IN
         timeout STEP
         "#);
-        assert_eq!(provenance(&pipeline, 1), []);
+        assert_eq!(provenance(&pipeline, 1, &wanted), []);
     }
 }

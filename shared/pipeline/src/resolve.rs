@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 pub use parameters::parse_parameters;
 pub(crate) use templates::inherited_by;
 
+use crate::check::check_quantities;
+use crate::path::Path;
 use crate::resolved::SourceStep;
 use crate::violation::{Violation, Violations};
-use crate::{Fragment, Pipeline, ResolvedPipeline, Scalar};
+use crate::{Fragment, Pipeline, Quantity, ResolvedPipeline, Scalar};
 
 /// Values of parameters, by name.
 pub type ParameterValues = BTreeMap<String, Scalar>;
@@ -24,6 +26,31 @@ pub struct Environment {
     pub limits: Limits,
     /// What `workspace: {}` means here.
     pub workspace: WorkspaceDefault,
+    /// What the operator wants to be requested, by resource, for steps that request nothing of it; never more than the step's limit.
+    pub default_requests: DefaultRequests,
+}
+
+/// Requests that an operator set, by resource.
+pub type DefaultRequests = BTreeMap<String, Quantity>;
+
+/// Reads what an operator set: each `RESOURCE=QUANTITY`, such as `memory=400Mi`.
+///
+/// # Errors
+/// The text that is none, with why.
+pub fn parse_default_requests<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<DefaultRequests, String> {
+    let mut requests = DefaultRequests::new();
+    for text in texts {
+        let (name, quantity) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is not RESOURCE=QUANTITY, such as memory=400Mi"))?;
+        requests.insert(name.to_owned(), Quantity::from(quantity));
+    }
+    let mut violations = Violations::default();
+    check_quantities(&requests, Path::root(), &mut violations);
+    match violations.into_vec().into_iter().next() {
+        Some(violation) => Err(violation.to_string()),
+        None => Ok(requests),
+    }
 }
 
 /// Limits of one submission.

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use windlass_ids::{AttemptId, InstallationId, RunId, StepIndex};
 use windlass_manifest::{Attempt, Run, Settings, WorkspaceDefault};
-use windlass_pipeline::ResolvedPipeline;
 use windlass_pipeline::provenance::{Origin, Provenance, provenance};
+use windlass_pipeline::{DefaultRequests, ResolvedPipeline};
 
 use crate::args::{Format, GlobalArgs, RenderArgs};
 use crate::errors::{CliError, Exit, Result};
@@ -41,7 +41,11 @@ pub(super) fn run(global: &GlobalArgs, args: &RenderArgs) -> Result<Exit> {
         if args.explain
             && let Some(position) = position(&resolved, index)
         {
-            text.push_str(&comments(&provenance(file.pipeline(), position)));
+            text.push_str(&comments(&provenance(
+                file.pipeline(),
+                position,
+                &DefaultRequests::new(),
+            )));
         }
         text.push_str(&output::yaml(&pod)?);
         output::raw(text.as_bytes())?;
@@ -108,6 +112,7 @@ fn comments(origins: &[Provenance]) -> String {
     let lines = origins.iter().map(|Provenance { path, origin }| {
         let origin = match origin {
             Origin::BuiltIn => "built in",
+            Origin::Operator => "operator",
             Origin::Defaults => "defaults",
             Origin::Step => "step",
             Origin::Parameter => "a parameter or matrix value in it",

@@ -45,6 +45,7 @@ impl Prefixes {
 mod tests {
     use super::*;
 
+    /// behaviours E12
     #[test]
     fn a_prefix_says_step_attempt_and_container() {
         let mut prefixes = Prefixes::default();

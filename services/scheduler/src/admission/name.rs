@@ -40,6 +40,7 @@ mod tests {
 
     use super::*;
 
+    /// behaviours N1, T2, X16, U18
     #[test]
     fn names_are_readable_labels() {
         let mut random = StdRng::seed_from_u64(1);

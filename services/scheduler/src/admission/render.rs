@@ -46,7 +46,11 @@ impl Renderer {
         Some(RenderedPod {
             step: resolved.step_name(step.0)?,
             pod_json: serde_json::to_string(&pod).ok()?,
-            provenance: provenance(&self.checked.pipeline, position.checked_sub(1)?),
+            provenance: provenance(
+                &self.checked.pipeline,
+                position.checked_sub(1)?,
+                &self.checker.environment.default_requests,
+            ),
         })
     }
 }

@@ -25,7 +25,7 @@ use windlass_api::follow::v1::follow_service_server::FollowServiceServer;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineServiceServer;
 use windlass_api::run::v1::run_service_server::RunServiceServer;
 use windlass_api::server::v1::server_service_server::ServerServiceServer;
-use windlass_pipeline::{Environment, WorkspaceDefault};
+use windlass_pipeline::{DefaultRequests, Environment, WorkspaceDefault};
 use windlass_service::Identity;
 
 use self::encoded::EncodedWatch;
@@ -48,16 +48,24 @@ const MAX_INTERNAL_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) shared: Arc<Shared>,
-    /// What a workspace without a volume means, when the operator said it.
-    workspace: Option<WorkspaceDefault>,
+    provided: Provided,
     pub(crate) shutdown: CancellationToken,
 }
 
+/// What the operator provides for steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Provided {
+    /// What a workspace without a volume means, when the operator said it.
+    pub(crate) workspace: Option<WorkspaceDefault>,
+    /// What is requested where a step requests nothing.
+    pub(crate) default_requests: DefaultRequests,
+}
+
 /// All services.
-pub(crate) fn routes(shared: Arc<Shared>, workspace: Option<WorkspaceDefault>, shutdown: CancellationToken) -> Routes {
+pub(crate) fn routes(shared: Arc<Shared>, provided: Provided, shutdown: CancellationToken) -> Routes {
     let api = Api {
         shared,
-        workspace,
+        provided,
         shutdown,
     };
     let runs = RunServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES);
@@ -77,7 +85,7 @@ impl Api {
     /// uses neither, may run the steps.
     fn checker(&self) -> Checker {
         let local = self.shared.executors.may_be_local();
-        let workspace = match &self.workspace {
+        let workspace = match &self.provided.workspace {
             Some(workspace) => workspace.clone(),
             None if local => WorkspaceDefault::RunFolder,
             None => WorkspaceDefault::Refused,
@@ -86,6 +94,7 @@ impl Api {
             manifests: manifest_settings(&workspace, local),
             environment: Environment {
                 workspace,
+                default_requests: self.provided.default_requests.clone(),
                 ..Environment::default()
             },
             installation: self.shared.partition().ok().map(|partition| partition.installation),

@@ -355,6 +355,7 @@ async fn a_snapshot_stays_as_it_was_and_costs_no_copy_while_nothing_changes() {
     assert_eq!(entry.record().last_sequence, 17);
 }
 
+/// behaviours E22
 #[test]
 fn i11_a_step_takes_few_bytes() {
     // performance P11: 300 bytes a step for all that the scheduler keeps.

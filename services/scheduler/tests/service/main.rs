@@ -10,6 +10,7 @@ mod relays;
 mod rendering;
 mod restarts;
 mod sessions;
+mod settings;
 mod submitting;
 mod support;
 mod takeover;

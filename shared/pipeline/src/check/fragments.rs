@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::syntax::is_qualified_name;
 use super::{is_place_reserved, is_variable_reserved};
 use crate::Fragment;
+use crate::fragment::DIRECTIVE;
 use crate::path::Path;
 use crate::substitute::references;
 use crate::violation::{Code, Violations};
@@ -54,6 +55,11 @@ pub(super) fn check_tolerations(tolerations: &[Fragment], path: &Path<'_>, viola
 
 /// Refuses in an overlay what Windlass keeps for itself elsewhere, too.
 pub(super) fn check_overlay(overlay: &Fragment, path: &Path<'_>, violations: &mut Violations) {
+    if overlay.value().get(DIRECTIVE).is_some() {
+        let message = "the pod cannot be replaced as a whole";
+        violations.add(path.field(DIRECTIVE).to_string(), Code::Reserved, message);
+    }
+    check_kept(overlay.value(), &["containers", "volumes"], path, violations);
     let list = path.field("volumes");
     for (index, volume) in elements(overlay.value(), "volumes") {
         if volume
@@ -73,7 +79,23 @@ pub(super) fn check_overlay(overlay: &Fragment, path: &Path<'_>, violations: &mu
     }
 }
 
+/// Windlass has something of its own in these lists.
+fn check_kept(value: &Value, lists: &[&str], path: &Path<'_>, violations: &mut Violations) {
+    for list in lists
+        .iter()
+        .filter(|list| value.get(**list).is_some_and(Value::is_null))
+    {
+        let message = "Windlass' own are in it; remove single elements of it, such as {name: A, $patch: delete}";
+        violations.add(path.field(list).to_string(), Code::Reserved, message);
+    }
+}
+
 fn check_main(container: &Value, path: &Path<'_>, violations: &mut Violations) {
+    if container.get(DIRECTIVE).is_some() {
+        let message = "main is the step's own container";
+        violations.add(path.field(DIRECTIVE).to_string(), Code::Reserved, message);
+    }
+    check_kept(container, &["env", "volumeMounts"], path, violations);
     let list = path.field("env");
     for (index, variable) in elements(container, "env") {
         if variable

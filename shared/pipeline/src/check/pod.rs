@@ -62,7 +62,8 @@ fn without_references(texts: &BTreeMap<String, String>) -> BTreeMap<String, Stri
     texts.iter().map(|(key, text)| (key.clone(), blank(text))).collect()
 }
 
-fn check_quantities(quantities: &BTreeMap<String, Quantity>, path: &Path<'_>, violations: &mut Violations) {
+/// Checks requests or limits by resource.
+pub(crate) fn check_quantities(quantities: &BTreeMap<String, Quantity>, path: &Path<'_>, violations: &mut Violations) {
     for (name, Quantity(text)) in quantities {
         let path = path.field(name);
         match quantity::parse(text) {

@@ -501,7 +501,7 @@ pub const MESSAGES: &[Message] = &[
             field(
                 "overlay",
                 Kind::Kubernetes("PodSpec"),
-                "A pod spec fragment merged over the result as Kubernetes merges patches: lists with a key by it, null removes a field.",
+                "A pod spec fragment merged over the result as Kubernetes merges patches: lists with a key by it; null removes a field, `$patch: delete` an element of such a list, and `$patch: replace` in a map drops what it held.",
             ),
         ],
     },

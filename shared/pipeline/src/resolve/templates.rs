@@ -7,12 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::graph::Expanded;
 use super::header::{undeclared, workspace};
-use super::{Environment, Limits};
+use super::{DefaultRequests, Environment, Limits};
 use crate::check::{Provided, check_fit, check_part};
 use crate::kubernetes::quantities_as_texts;
 use crate::merge::{Merge as _, unset};
 use crate::model::{PodSettings, RunIf, Step, StepTemplate};
 use crate::path::Path;
+use crate::quantity;
 use crate::resolved::{ResolvedAxis, ResolvedTemplate, SourceStep};
 use crate::substitute::{Expansion, references};
 use crate::texts::for_each_text;
@@ -67,6 +68,7 @@ struct Builder<'p> {
     /// Axes that the defaults refer to where Kubernetes does not expand: steps without them cannot use it.
     axes_in_base: BTreeSet<String>,
     limits: &'p Limits,
+    default_requests: &'p DefaultRequests,
     /// Where the workspace is mounted.
     workspace: Option<String>,
     /// Whether every instance can be looked at.
@@ -103,6 +105,7 @@ impl<'p> Builder<'p> {
             base,
             axes_in_base,
             limits: &environment.limits,
+            default_requests: &environment.default_requests,
             workspace: workspace(pipeline, variables, environment).map(|workspace| workspace.mount_path),
             look_at_all: expanded.is_within_limits,
         }
@@ -152,6 +155,7 @@ impl<'p> Builder<'p> {
         }
         let mut merged = self.inherited(step, path, violations);
         merged.merge(&own);
+        add_requests(&mut merged, self.default_requests);
         if merged.run_if == Some(RunIf::Failed) && step.upstream.is_empty() {
             let message = "a step without upstream steps would never run: nothing can fail before it";
             violations.add(path.field("runIf").to_string(), Code::BadValue, message);
@@ -284,6 +288,26 @@ impl<'p> Builder<'p> {
             name: source.name.clone(),
             ..*source
         }
+    }
+}
+
+/// Adds what the operator wants to be requested (behaviours O7), at most what the step's limit allows (behaviours E16). Where a limit is
+/// known only with its matrix values in place nothing is added: Kubernetes then requests the limit.
+fn add_requests(merged: &mut StepTemplate, wanted: &DefaultRequests) {
+    for (name, amount) in wanted {
+        let resources = merged.pod.get_or_insert_default().resources.get_or_insert_default();
+        if resources.requests.contains_key(name) {
+            continue;
+        }
+        let request = match resources.limits.get(name) {
+            None => amount,
+            Some(limit) => match (quantity::parse(&limit.0), quantity::parse(&amount.0)) {
+                (Some(bound), Some(wanted)) if wanted > bound => limit,
+                (Some(_), Some(_)) => amount,
+                (None, _) | (_, None) => continue,
+            },
+        };
+        resources.requests.insert(name.clone(), request.clone());
     }
 }
 

@@ -235,6 +235,7 @@ steps:
     "#);
 }
 
+/// behaviours D10, X9
 #[test]
 fn e41_cycles_are_named() {
     let text = "
@@ -290,6 +291,7 @@ fn syntax_errors_have_a_place() {
     "#);
 }
 
+/// behaviours U24
 #[test]
 fn wrong_types_are_explained() {
     let text = "

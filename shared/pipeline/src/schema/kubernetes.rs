@@ -8,6 +8,7 @@ use k8s_openapi::schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{or_null, quantity, set};
+use crate::fragment::DIRECTIVE;
 use crate::kubernetes::{OVERLAY_REFUSED, REQUIRED_OF_SOURCES};
 
 const CORE: &str = "io.k8s.api.core.v1.";
@@ -103,6 +104,11 @@ fn definition(name: &str, schema: &mut Value) {
         place(property);
         or_null(property);
     }
+    let directive = json!({
+        "type": "string", "enum": ["replace", "delete"],
+        "description": "In an overlay: `replace` drops what a map held before, `delete` removes the element of a list with the same key.",
+    });
+    properties.insert(DIRECTIVE.to_owned(), directive);
     entries.remove("type");
     entries.insert("additionalProperties".to_owned(), json!(false));
 }
@@ -121,9 +127,11 @@ fn place(schema: &mut Value) {
             None => set(schema, "type", json!("object")),
         }
     }
-    for inner in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get_mut(inner) {
-            place(inner);
-        }
+    if let Some(items) = schema.get_mut("items") {
+        place(items);
+    }
+    if let Some(values) = schema.get_mut("additionalProperties") {
+        place(values);
+        or_null(values);
     }
 }

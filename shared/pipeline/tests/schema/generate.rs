@@ -179,6 +179,8 @@ fn kubernetes(name: &str) -> BoxedStrategy<Value> {
         "Container" => container(),
         "PodSpec" => vec![
             json!({"dnsPolicy": "Default", "containers": [{"name": "main", "stdin": true}]}),
+            json!({"nodeSelector": {"a": null}, "volumes": [{"name": "v", "$patch": "delete"}],
+                "securityContext": {"$patch": "replace", "fsGroup": 1}}),
             json!({"hostIPC": null, "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "z"}]}),
         ],
         other => panic!("there are no examples of {other}"),

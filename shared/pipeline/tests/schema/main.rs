@@ -193,6 +193,7 @@ fn whole(root: &Value, schema: &Value) -> Value {
         _ => match target.get("properties").and_then(Value::as_object) {
             Some(properties) => properties
                 .iter()
+                .filter(|(name, _)| *name != "$patch")
                 .map(|(name, property)| (name.clone(), whole(root, property)))
                 .collect(),
             None => json!({"a": "1000"}),

@@ -9,6 +9,7 @@ fn of_pod(pod: &str) -> Vec<String> {
     problems(&format!("name: a\nsteps: [{{name: a, image: i, pod: {{{pod}}}}}]"))
 }
 
+/// behaviours R9
 #[test]
 fn i9_references_of_variables_are_checked() {
     let text = "
@@ -173,4 +174,34 @@ steps:
       overlay: {containers: [{name: main, args: [$(HOME)], lifecycle: {preStop: {exec: {command: [echo, $(HOME)]}}}}]}
 ";
     insta::assert_snapshot!(refused(text), @"UNKNOWN_PARAMETER line 8, column 105: steps[0].pod.overlay.containers[0].lifecycle.preStop.exec.command[1]: $(HOME) is not declared as a parameter; write $$(HOME) for the text itself");
+}
+
+/// behaviours PS14: the overlay is a patch, and what cannot be carried out is refused.
+#[test]
+fn i9_directives_of_an_overlay_stand_where_they_are_carried_out() {
+    accepted(
+        "name: a\nsteps: [{name: a, image: i, pod: {overlay: {nodeSelector: {gpu: null}, volumes: [{name: v, $patch: delete}], \
+         securityContext: {$patch: replace, fsGroup: 1}, containers: [{name: main, image: j, env: [{name: A, $patch: delete}]}]}}}]",
+    );
+    let found = of_pod(
+        "overlay: {$patch: replace, nodeName: n, securityContext: {$patch: delete}, volumes: null, \
+         tolerations: [{key: a, $patch: delete}], initContainers: [{name: x, $patch: replace}, {$patch: delete}], \
+         containers: [{name: main, $patch: delete, env: null}]}",
+    );
+    assert_eq!(
+        found,
+        [
+            "RESERVED steps[0].pod.overlay.$patch",
+            "RESERVED steps[0].pod.overlay.nodeName",
+            "BAD_VALUE steps[0].pod.overlay.securityContext.$patch",
+            "RESERVED steps[0].pod.overlay.volumes",
+            "BAD_VALUE steps[0].pod.overlay.tolerations[0].$patch",
+            "BAD_VALUE steps[0].pod.overlay.initContainers[0].$patch",
+            "BAD_VALUE steps[0].pod.overlay.initContainers[1].$patch",
+            "RESERVED steps[0].pod.overlay.containers[0].$patch",
+            "RESERVED steps[0].pod.overlay.containers[0].env",
+        ]
+    );
+    let everything = of_pod("overlay: {containers: null}");
+    assert_eq!(everything, ["RESERVED steps[0].pod.overlay.containers"]);
 }

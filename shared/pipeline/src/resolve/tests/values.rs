@@ -1,6 +1,7 @@
 //! Values of parameters and axes: where they are substituted, where they are refused, and that they are what was written.
 
-use super::{accepted, problems, refused};
+use super::{accepted, environment, problems, refused};
+use crate::ParameterValues;
 
 #[test]
 fn parameters_are_substituted_in_values_of_axes() {
@@ -85,6 +86,7 @@ steps:
     ");
 }
 
+/// behaviours X18
 #[test]
 fn a_field_in_both_spellings_does_not_hide_its_neighbours() {
     let text = "
@@ -110,4 +112,49 @@ defaults: {image: i, runIf: FAILED}
 steps: [{name: a, runIf: ALWAYS}, {name: b, upstream: [a]}, {name: c}, {name: d, unset: [runIf]}]
 ";
     assert_eq!(problems(text), ["BAD_VALUE steps[2].runIf"]);
+}
+
+/// behaviours O7, E16: defaults fill gaps, and are never above a limit.
+#[test]
+fn o7_e16_requests_of_the_operator_fill_gaps_up_to_the_limits() {
+    let text = "
+name: a
+defaults: {image: i, pod: {resources: {requests: {cpu: 2}}}}
+steps:
+  - {name: bare, unset: [pod.resources.requests.cpu]}
+  - {name: low, pod: {resources: {limits: {memory: 200Mi}}}}
+  - {name: high, pod: {resources: {limits: {memory: 2Gi}}}}
+  - {name: own, pod: {resources: {requests: {memory: 1Gi}, limits: {memory: 1Gi}}}}
+  - {name: none, pod: {resources: {requests: {memory: 0}}}}
+  - {name: each, matrix: [{name: MEM, values: [1Mi, 2Gi]}], pod: {resources: {limits: {memory: $(MEM)}}}}
+";
+    let environment = crate::Environment {
+        default_requests: crate::parse_default_requests(["memory=400Mi", "cpu=100m"]).expect("requests"),
+        ..environment()
+    };
+    let parsed = crate::source::parse(text);
+    let resolved = parsed.resolve(&ParameterValues::new(), &environment).expect("accepted");
+    let requests = |name: &str| {
+        let step = resolved
+            .find_step(name)
+            .and_then(|index| resolved.step_spec(index))
+            .expect(name);
+        let requests = step.pod.resources.expect("resources").requests;
+        let texts = requests.iter().map(|(name, amount)| format!("{name}={amount}"));
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(requests("bare"), "cpu=100m memory=400Mi");
+    assert_eq!(requests("low"), "cpu=2 memory=200Mi");
+    assert_eq!(requests("high"), "cpu=2 memory=400Mi");
+    assert_eq!(requests("own"), "cpu=2 memory=1Gi");
+    assert_eq!(requests("none"), "cpu=2 memory=0");
+    assert_eq!(requests("each.0"), "cpu=2", "Kubernetes requests the limit");
+}
+
+#[test]
+fn requests_of_the_operator_that_cannot_be_meant_are_refused() {
+    let refused = |text: &str| crate::parse_default_requests([text]).expect_err("refused");
+    insta::assert_snapshot!(refused("400Mi"), @"`400Mi` is not RESOURCE=QUANTITY, such as memory=400Mi");
+    insta::assert_snapshot!(refused("memory=4GB"), @"memory: `4GB` is no quantity; write Gi or G");
+    insta::assert_snapshot!(refused("memory=-1"), @"memory: -1 is negative");
 }
