@@ -37,6 +37,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// behaviours C4, U23
 #[test]
 fn iris_reaches_the_accuracy_that_is_computed_independently() {
     let csv = std::fs::read_to_string(repository().join("examples/iris/iris.csv")).expect("the table");

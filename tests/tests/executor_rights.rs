@@ -32,6 +32,7 @@ async fn submit(deployment: &Deployment, namespace: &str, steps: serde_json::Val
     response.into_inner().run.expect("a run")
 }
 
+/// behaviours U15
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_need_no_more_than_the_rights_of_the_chart() {
     let cluster = RealCluster::of_environment();

@@ -103,6 +103,7 @@ fn short_lease() -> Vec<String> {
     vec!["--lease".to_owned(), "3s".to_owned()]
 }
 
+/// behaviours E2, U1, U4
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_i2_i5_a_killed_scheduler_loses_nothing_and_starts_nothing_twice() {
     survive(Part::Scheduler, Options::default()).await;

@@ -33,6 +33,7 @@ fn lives(mark: &str) -> bool {
     lines.any(|line| line.starts_with("/bin/sh\0") && line.contains(mark))
 }
 
+/// behaviours U13
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_a_purge_ends_what_runs_and_leaves_nothing() {
     let mut deployment = Deployment::start(Options::default()).await;
@@ -113,6 +114,7 @@ async fn i4_a_purge_ends_what_runs_and_leaves_nothing() {
     assert_eq!((status, out.as_str()), (0, ""), "nothing is left");
 }
 
+/// behaviours K3
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let nothing = Path::new("/nonexistent/kubeconfig");

@@ -10,6 +10,7 @@ use windlass_tests::wait::until;
 
 const STEPS: u64 = 10_000;
 
+/// behaviours D6, U5
 #[tokio::test(flavor = "multi_thread")]
 async fn a_random_dag_of_10_000_steps_runs_to_its_end() {
     let deployment = Deployment::start(Options {

@@ -13,6 +13,7 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("line {number}")).collect()
 }
 
+/// behaviours K15, M9, E12
 #[tokio::test]
 async fn a_run_is_followed_to_its_end_and_read_again_from_the_archive() {
     let folder = tempfile::tempdir().expect("folder");
@@ -64,6 +65,7 @@ async fn a_run_is_followed_to_its_end_and_read_again_from_the_archive() {
     relay.stop().await;
 }
 
+/// behaviours K15
 #[tokio::test]
 async fn i7_no_line_is_lost_or_doubled_when_the_relay_is_killed() {
     let folder = tempfile::tempdir().expect("folder");

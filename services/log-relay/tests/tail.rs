@@ -69,6 +69,7 @@ impl Setting {
     }
 }
 
+/// behaviours E8
 #[tokio::test]
 async fn i11_a_hundred_followers_cost_one_upstream_and_none_misses_a_line() {
     let setting = setting(&[]).await;
@@ -125,6 +126,7 @@ async fn i11_stalled_clients_slow_only_themselves_and_lose_nothing() {
     assert_eq!(setting.cluster.opens(), 1);
 }
 
+/// behaviours E12
 #[tokio::test]
 async fn i7_a_stream_resumed_at_any_point_equals_the_whole() {
     let setting = setting(&[]).await;

@@ -153,6 +153,7 @@ mod tests {
     }
 
     proptest! {
+        /// behaviours N4, K4
         #[test]
         fn label_values_are_valid_and_injective(one in "[a-z._/ -]{0,70}", other in "[a-z._/ -]{0,70}") {
             prop_assert!(is_label_value(&label_value(&one)));

@@ -99,6 +99,7 @@ mod tests {
         assert!(!name.starts_with('-') && !name.ends_with('-'), "{name:?}");
     }
 
+    /// behaviours N5, U18
     #[test]
     fn a_name_reads_well_and_never_changes() {
         let name = pod_name("churn-7k2m", "train.2", attempt([7; 16], 3, 2));
@@ -111,6 +112,7 @@ mod tests {
         );
     }
 
+    /// behaviours N3, E27
     #[test]
     fn steps_whose_readable_names_are_equal_get_different_pods() {
         // behaviours E27: these three collided.
@@ -123,6 +125,7 @@ mod tests {
     }
 
     proptest! {
+        /// behaviours N2, N3, K4, E26, E28, E36
         #[test]
         fn i2_names_are_valid_and_follow_the_identity_alone(
             run_name in ".{0,90}", step_name in ".{0,90}", run in any::<[u8; 16]>(),

@@ -152,6 +152,7 @@ mod tests {
 
     use super::*;
 
+    /// behaviours M4, Z1
     #[test]
     fn a_resolved_step_becomes_kubernetes_types() {
         let template: windlass_pipeline::ResolvedTemplate = serde_json::from_value(json!({

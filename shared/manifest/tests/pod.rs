@@ -65,6 +65,7 @@ fn variable(name: &str, value: &str) -> EnvVar {
     serde_json::from_value(json!({"name": name, "value": value})).expect("a variable")
 }
 
+/// behaviours N8, N9, M2, E30, X6, X15
 #[test]
 fn i2_a_pod_carries_its_exact_identity() {
     let mut run = run();
@@ -90,6 +91,7 @@ fn i2_a_pod_carries_its_exact_identity() {
     assert_eq!(pod.metadata.name, Some(pod_name("churn-7k2m", "train.2", ATTEMPT.id)));
 }
 
+/// behaviours N7, N10, F1, E42
 #[test]
 fn a_pod_has_one_main_container_that_never_restarts() {
     let spec = spec(&run(), &step());
@@ -168,6 +170,7 @@ fn an_owner_controls_the_pod_and_carries_files_and_scripts() {
     assert_eq!(items[1].mode, Some(0o555));
 }
 
+/// behaviours N6
 #[test]
 fn a_name_stands_once_in_the_environment_and_nobody_overrides_windlass() {
     let step = StepSpec {
@@ -179,6 +182,7 @@ fn a_name_stands_once_in_the_environment_and_nobody_overrides_windlass() {
     assert_eq!(value(main_of(&spec), "WINDLASS_STEP"), Some("train.2"));
 }
 
+/// behaviours F2
 #[test]
 fn a_workspace_is_a_folder_of_the_run_or_refused() {
     let mut run = run();

@@ -238,6 +238,7 @@ mod tests {
         builder.build()
     }
 
+    /// behaviours D2
     #[test]
     fn edges_are_found_from_both_ends() {
         let graph = build(&[&[], &[0], &[0, 1]]).expect("a graph");
@@ -246,6 +247,7 @@ mod tests {
         assert_eq!((graph.steps(), graph.edges()), (3, 3));
     }
 
+    /// behaviours D10, X9
     #[test]
     fn a_cycle_is_refused_and_shown() {
         // behaviours E41, D10: a cyclic graph is an error at submission.

@@ -50,6 +50,7 @@ mod tests {
         }
     }
 
+    /// behaviours S11
     #[test]
     fn delays_grow_to_the_cap() {
         let budget = RetryBudget::infrastructure();

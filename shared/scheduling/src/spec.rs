@@ -197,6 +197,7 @@ mod tests {
         RunParameters::new(RunId::from_bytes([1; 16]), "team".into())
     }
 
+    /// behaviours D3, E6
     #[test]
     fn impossible_specs_are_refused() {
         // behaviours E41: validated at submission, with typed errors.

@@ -44,6 +44,7 @@ fn too_long(phase: AttemptPhase, reason: &str, minutes: u64, cause: StopCause, c
     lab.assert_replays();
 }
 
+/// behaviours S8, M7, M8
 #[test]
 fn i10_each_phase_before_running_has_its_deadline() {
     let late = FailureClass::StartupTimeout;
@@ -197,6 +198,7 @@ fn a_step_that_runs_too_long_is_stopped_and_fails_with_deadline() {
     assert!(lab.news().contains("0/1 DEADLINE -> FAILED"));
 }
 
+/// behaviours E33
 #[test]
 fn i10_lost_contact_fails_the_step_at_its_deadline() {
     let mut lab = submit(StepPolicy::default());

@@ -8,6 +8,7 @@ use support::{Lab, START, attempt, parameters, run_id, steps};
 use windlass_scheduling::AttemptPhase::{Absent, Created, Running};
 use windlass_scheduling::*;
 
+/// behaviours D4, D6
 #[test]
 fn a_diamond_runs_in_order() {
     let mut lab = Lab::with_executor();
@@ -47,6 +48,7 @@ fn a_diamond_runs_in_order() {
     lab.assert_replays();
 }
 
+/// behaviours D8, E1, U6
 #[test]
 fn a_failed_step_fails_the_run_and_skips_what_needs_it() {
     // behaviours D8, E1: siblings go on, descendants are skipped, the outcome is typed.
@@ -82,6 +84,7 @@ fn submit_conditions(lab: &mut Lab, failure_mode: FailureMode) {
     lab.effects.clear();
 }
 
+/// behaviours D1, D4
 #[test]
 fn conditions_look_at_all_upstream_steps() {
     let mut lab = Lab::with_executor();
@@ -117,6 +120,7 @@ fn a_skipped_upstream_step_is_no_failure_and_no_success() {
     assert_eq!(lab.run().state, RunState::Succeeded);
 }
 
+/// behaviours U6
 #[test]
 fn stop_on_failure_starts_nothing_new_but_what_is_there_for_failures() {
     let mut lab = Lab::with_executor();
@@ -138,6 +142,7 @@ fn stop_on_failure_lets_a_started_step_retry() {
     assert_eq!(lab.launched(), [(1, 1, 2)]);
 }
 
+/// behaviours U6
 #[test]
 fn fail_fast_stops_what_runs_and_still_cleans_up() {
     let mut lab = Lab::with_executor();
@@ -210,6 +215,7 @@ fn a_cancelled_run_starts_nothing_and_ends_with_what_runs() {
     lab.assert_replays();
 }
 
+/// behaviours X8, U2
 #[test]
 fn a_step_that_ended_before_its_stop_keeps_its_outcome() {
     let mut lab = Lab::with_executor();
@@ -243,6 +249,7 @@ fn cancelling_again_with_less_grace_is_sooner() {
     ");
 }
 
+/// behaviours S2
 #[test]
 fn a_run_that_takes_too_long_fails() {
     let mut lab = Lab::with_executor();

@@ -44,6 +44,7 @@ fn fail(lab: &mut Lab, run: u8, step: u32) {
     end(lab, run, step, failure);
 }
 
+/// behaviours U21
 #[test]
 fn a_higher_priority_starts_first() {
     let mut lab = lab_with_namespace_limit(1);
@@ -59,6 +60,7 @@ fn a_higher_priority_starts_first() {
     assert_eq!(lab.launched(), [(2, 0, 1)]);
 }
 
+/// behaviours E24
 #[test]
 fn runs_of_one_priority_take_turns() {
     let mut lab = Lab::new();
@@ -101,6 +103,7 @@ fn i6_a_paced_run_does_not_hold_a_slot_of_its_namespace() {
     assert_eq!(lab.launched(), [(1, 1, 1)]);
 }
 
+/// behaviours E40
 #[test]
 fn i6_a_cluster_without_executors_does_not_hold_a_slot_of_a_namespace() {
     let mut lab = lab_with_namespace_limit(1);
@@ -120,6 +123,7 @@ fn i6_a_cluster_without_executors_does_not_hold_a_slot_of_a_namespace() {
     assert_eq!(lab.launched(), [(3, 0, 1)]);
 }
 
+/// behaviours E24
 #[test]
 fn all_free_slots_of_a_namespace_are_used() {
     let mut lab = lab_with_namespace_limit(3);
@@ -137,6 +141,7 @@ fn all_free_slots_of_a_namespace_are_used() {
     assert_eq!(lab.launched(), [(2, 0, 1), (3, 0, 1), (4, 0, 1)]);
 }
 
+/// behaviours D3, D9, U5
 #[test]
 fn no_more_steps_of_a_run_live_than_it_allows() {
     let mut lab = Lab::with_executor();
@@ -177,6 +182,7 @@ fn i2_a_failed_attempt_that_may_live_counts_for_the_limits() {
     lab.assert_replays();
 }
 
+/// behaviours C6, D7, X4, E24
 #[test]
 fn starts_of_a_run_are_an_interval_apart() {
     let mut lab = Lab::with_executor();

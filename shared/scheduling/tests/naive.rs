@@ -260,6 +260,7 @@ fn start(rows: &[support::random::Row], mode: FailureMode) -> (Lab, Naive) {
 proptest! {
     #![proptest_config(config())]
 
+    /// behaviours M11, D1, D4, D5
     #[test]
     fn i5_a_run_comes_to_what_the_naive_model_says(
         rows in graph(),

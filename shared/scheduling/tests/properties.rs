@@ -30,6 +30,7 @@ fn script() -> impl Strategy<Value = Vec<(u8, u8)>> {
 proptest! {
     #![proptest_config(config())]
 
+    /// behaviours M11, E3, E4
     #[test]
     fn i5_every_run_ends_and_i2_no_step_lives_twice(
         graphs in vec((graph(), 0_usize..3), 1..4),

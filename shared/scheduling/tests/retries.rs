@@ -14,6 +14,7 @@ fn submit(policy: StepPolicy) -> Lab {
     lab
 }
 
+/// behaviours S9, E35, U3
 #[test]
 fn each_budget_pays_for_its_own_failures() {
     let mut policy = StepPolicy::default();
@@ -78,6 +79,7 @@ fn failures_that_no_attempt_can_mend_are_final() {
     }
 }
 
+/// behaviours S10
 #[test]
 fn a_retry_waits_for_its_delay() {
     let mut lab = submit(StepPolicy::default());

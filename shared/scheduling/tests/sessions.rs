@@ -21,6 +21,7 @@ fn resume(lab: &mut Lab, number: u8) -> Result<(), Rejection> {
     })
 }
 
+/// behaviours U20
 #[test]
 fn i2_a_session_whose_lease_has_ended_is_said_to_have_ended_before_others_lease_its_shards() {
     let mut lab = Lab::with_executor();

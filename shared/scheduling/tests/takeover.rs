@@ -155,6 +155,7 @@ fn i1_a_restart_keeps_attempts_and_decides_nothing() {
     assert_eq!(lab.launched(), [(1, 1, 1)]);
 }
 
+/// behaviours V6
 #[test]
 fn two_clusters_under_one_alias_are_refused() {
     let mut lab = Lab::with_executor();

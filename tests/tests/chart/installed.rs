@@ -224,6 +224,7 @@ impl Installation {
     }
 }
 
+/// behaviours C1, K2, U23
 #[tokio::test(flavor = "multi_thread")]
 async fn the_services_run_as_pods_and_iris_through_them() {
     let installation = Installation::new().await;

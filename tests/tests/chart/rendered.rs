@@ -128,6 +128,7 @@ fn no_pod_runs_as_root_or_may_become_it() {
     }
 }
 
+/// behaviours U15
 #[test]
 fn rights_name_what_they_are_for_and_only_the_executor_has_them() {
     for variant in VARIANTS {

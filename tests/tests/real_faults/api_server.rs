@@ -38,6 +38,7 @@ async fn unharmed(scene: &Scene, run: &Run) {
     }
 }
 
+/// behaviours E7, X5, U16
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_i7_an_api_server_that_is_killed_fails_no_step() {
     let scene = Scene::new(Turn::alone().await, "api-server", Options::default()).await;

@@ -26,6 +26,7 @@ fn first_attempt_failed_as(step: &Value, class: &str) {
     assert_eq!(step["attempts"][0]["failureClass"], class, "{step:#}");
 }
 
+/// behaviours E35, U3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_costs_an_attempt_and_the_next_one_runs_elsewhere() {
     let scene = Scene::new(Turn::alone().await, "drain", Options::default()).await;

@@ -46,6 +46,7 @@ async fn quota_of(scene: &Scene, kind: &str, count: u32) {
     .await;
 }
 
+/// behaviours U21
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_quota_is_waited_for() {
     let scene = Scene::new("quota").await;

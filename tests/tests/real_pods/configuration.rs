@@ -63,6 +63,7 @@ fn cannot_work(step: &Step, what: &str) {
         ]);
 }
 
+/// behaviours R10
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret_is_a_configuration_error() {
     let scene = Scene::new("no-secret").await;
@@ -74,6 +75,7 @@ async fn a_missing_secret_is_a_configuration_error() {
     scene.close().await;
 }
 
+/// behaviours R10
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_key_of_a_secret_is_a_configuration_error() {
     let scene = Scene::new("no-key").await;

@@ -51,6 +51,7 @@ async fn x14_a_step_may_take_exit_code_0_after_a_deletion_for_success() {
     scene.close().await;
 }
 
+/// behaviours E35
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_pod_is_replaced_once_it_is_dead() {
     let scene = Scene::new("replaced").await;

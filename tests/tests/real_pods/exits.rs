@@ -14,6 +14,7 @@ async fn exit_code_0_is_success() {
     scene.close().await;
 }
 
+/// behaviours E34
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exit_code_is_a_user_error_with_its_termination_message() {
     let scene = Scene::new("exit-code").await;
@@ -86,6 +87,7 @@ async fn a_script_that_finds_no_command_says_so() {
     scene.close().await;
 }
 
+/// behaviours T1, E17, U1
 #[tokio::test(flavor = "multi_thread")]
 async fn more_memory_than_the_limit_is_oom_killed() {
     let scene = Scene::new("memory").await;

@@ -87,6 +87,7 @@ async fn x11_a_registry_that_does_not_answer_is_waited_for_until_the_deadline() 
     scene.close().await;
 }
 
+/// behaviours U9
 #[tokio::test(flavor = "multi_thread")]
 async fn x11_an_image_that_its_registry_does_not_have_is_final() {
     let scene = Scene::new("not-found").await;

@@ -70,6 +70,7 @@ async fn a_namespace_that_is_being_deleted_is_rejected() {
     scene.close().await;
 }
 
+/// behaviours C3, E40
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_not_there_is_rejected() {
     let scene = Scene::without_namespace("absent").await;

@@ -41,6 +41,7 @@ async fn no_node(name: &str, settings: &str, why: &str) {
     scene.close().await;
 }
 
+/// behaviours S8
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_selector_that_fits_nothing_is_a_startup_timeout() {
     no_node("selector", "nodeSelector: {gpu: a100}", "node affinity/selector").await;

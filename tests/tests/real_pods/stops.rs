@@ -20,6 +20,7 @@ async fn a_cancelled_run_exits_with_5() {
     scene.close().await;
 }
 
+/// behaviours S2
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_of_a_run_fails_it_and_cancels_its_steps() {
     let scene = Scene::new("run-timeout").await;

@@ -411,6 +411,7 @@ mod tests {
         assert_eq!(launcher.poll_timeout(), Some(now + seconds(5)));
     }
 
+    /// behaviours U16
     #[test]
     fn what_an_api_server_asked_for_is_never_shortened() {
         let mut launcher = Launcher::new(8);

@@ -142,6 +142,7 @@ mod tests {
         })
     }
 
+    /// behaviours E23
     #[test]
     fn p4_however_many_pods_wait_their_namespace_is_read_once_in_an_interval() {
         let mut stuck = Stuck::default();

@@ -57,6 +57,7 @@ fn class_of(pod: &Value) -> (Outcome, String, bool) {
     (end.class, end.reason, end.proof_of_death)
 }
 
+/// behaviours K5
 #[test]
 fn ends_of_main_containers_by_their_cause() {
     let before = "2026-11-23T10:04:00Z";
@@ -297,6 +298,7 @@ fn a_failed_init_container_ends_its_step() {
     );
 }
 
+/// behaviours K1
 #[test]
 fn phases_with_the_reason_of_their_waiting() {
     let main = |state: Value| json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": state}]});
@@ -567,6 +569,7 @@ fn a_waiting_state_that_passes_is_forgotten() {
     assert_eq!((fleet.poll_timeout(), fleet.handle_timeout(at(1000))), (None, vec![]));
 }
 
+/// behaviours K1
 #[test]
 fn i3_losing_sight_of_a_node_is_not_failure() {
     let mut fleet = fleet();
@@ -586,6 +589,7 @@ fn i3_losing_sight_of_a_node_is_not_failure() {
     assert_eq!((end.class, end.proof_of_death), (Some(FailureClass::NodeLost), true));
 }
 
+/// behaviours K13, M10
 #[test]
 fn i3_a_missing_pod_is_only_a_question() {
     let mut fleet = fleet();
@@ -628,6 +632,7 @@ fn end_of(pod: &Value) -> super::End {
     judged(pod, NodeHealth::Answers, false).end.expect("an end")
 }
 
+/// behaviours E34, U8
 #[test]
 fn messages_say_what_the_numbers_mean() {
     let mut oom = main_ended(137, "OOMKilled");

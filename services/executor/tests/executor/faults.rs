@@ -49,6 +49,7 @@ fn ended_status(code: i32) -> serde_json::Value {
     })
 }
 
+/// behaviours K8, E29, X3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i2_a_create_whose_reply_was_lost_is_adopted() {
     let mut world = World::start().await;
@@ -114,6 +115,7 @@ async fn i2_a_full_quota_cannot_hide_a_pod_that_exists() {
     );
 }
 
+/// behaviours E7, X5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_broken_watches_and_lost_history_fail_no_step() {
     let mut world = World::start().await;
@@ -163,6 +165,7 @@ async fn i3_broken_watches_and_lost_history_fail_no_step() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
+/// behaviours M6, U16
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_for_the_time_being_are_waited_for() {
     let mut world = World::start().await;
@@ -206,6 +209,7 @@ async fn refusals_for_the_time_being_are_waited_for() {
     }
 }
 
+/// behaviours M6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_refusals_for_good_end_the_attempt() {
     let mut world = World::start().await;
@@ -337,6 +341,7 @@ async fn i4_an_executor_that_never_heard_a_scheduler_lets_go_of_deleted_pods_of_
         .await;
 }
 
+/// behaviours E37, U13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i6_released_pods_are_swept_although_who_released_them_died() {
     let mut world = World::start().await;

@@ -148,6 +148,7 @@ async fn a_drain_is_announced_and_ends() {
     stopped.expect("an orderly end");
 }
 
+/// behaviours V6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_is_introduced_by_its_uid_and_its_sight_is_told() {
     let mut world = World::start().await;

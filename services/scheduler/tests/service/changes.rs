@@ -31,6 +31,7 @@ fn budget(attempts: u32) -> RetryBudget {
     }
 }
 
+/// behaviours E36
 #[tokio::test]
 async fn a_failed_attempt_is_retried_within_its_budget() {
     let stage = Stage::new(|_, attempt| if attempt == 1 { Play::Fail(75) } else { Play::Succeed }).await;

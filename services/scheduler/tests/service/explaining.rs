@@ -15,6 +15,7 @@ pub(crate) async fn explain(scheduler: &Scheduler, run: &str, step: &str) -> Vec
     explained.expect("explained").into_inner().explanations
 }
 
+/// behaviours T11, E5, U8
 #[tokio::test]
 async fn i10_a_run_without_an_executor_says_so() {
     let data = tempfile::tempdir().expect("a folder");

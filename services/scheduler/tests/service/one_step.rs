@@ -4,6 +4,7 @@ use crate::executor::{Executor, Identity, Play};
 use crate::support::{Scheduler, config, ended, eventually, pipeline, submission};
 use windlass_api::run::v1::{RunState, StepState};
 
+/// behaviours T9
 #[tokio::test]
 async fn i1_i5_a_run_of_one_step_is_committed_dispatched_and_ends() {
     let data = tempfile::tempdir().expect("a folder");

@@ -16,6 +16,7 @@ async fn keeping(seal_deadline: Duration, script: impl Fn(&str, u32) -> Play + S
     Stage::with(data, config, script).await
 }
 
+/// behaviours X1
 #[tokio::test]
 async fn i7_a_pod_goes_only_after_its_log_was_sealed() {
     let stage = keeping(Duration::from_secs(600), |_, _| Play::Succeed).await;

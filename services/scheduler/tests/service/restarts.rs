@@ -5,6 +5,7 @@ use windlass_api::run::v1::{RunState, StepState};
 use crate::executor::{Executor, Identity, Play};
 use crate::support::{Scheduler, Stage, config, ended, eventually, pipeline, submission};
 
+/// behaviours E2, U1, U4
 #[tokio::test]
 async fn i1_i6_a_run_in_flight_goes_on_after_a_restart_and_no_attempt_is_launched_twice() {
     let stage = Stage::new(|step, _| if step == "b" { Play::Hold } else { Play::Succeed }).await;

@@ -38,6 +38,7 @@ async fn i3_a_dropped_stream_resumes_and_nothing_is_launched_twice() {
     again.abort();
 }
 
+/// behaviours U17
 #[tokio::test]
 async fn i6_what_an_executor_forgot_is_found_by_its_inventory() {
     let stage = Stage::new(|_, _| Play::Hold).await;
@@ -61,6 +62,7 @@ async fn i6_what_an_executor_forgot_is_found_by_its_inventory() {
     again.abort();
 }
 
+/// behaviours V6
 #[tokio::test]
 async fn two_clusters_under_one_alias_are_refused() {
     let stage = Stage::new(|_, _| Play::Hold).await;
@@ -82,6 +84,7 @@ async fn two_clusters_under_one_alias_are_refused() {
     );
 }
 
+/// behaviours U24
 #[tokio::test]
 async fn an_executor_of_another_protocol_is_refused() {
     let stage = Stage::new(|_, _| Play::Hold).await;

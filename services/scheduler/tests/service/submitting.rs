@@ -8,6 +8,7 @@ use windlass_api::run::v1 as run;
 use crate::executor::Play;
 use crate::support::{Stage, pipeline, reason, submission};
 
+/// behaviours X13, T11
 #[tokio::test]
 async fn i1_a_repeated_request_gives_the_same_run() {
     let stage = Stage::new(|_, _| Play::Hold).await;
@@ -30,6 +31,7 @@ async fn i1_a_repeated_request_gives_the_same_run() {
     assert_ne!(metadata["stored_hash"], metadata["offered_hash"]);
 }
 
+/// behaviours X13
 #[tokio::test]
 async fn i1_simultaneous_repetitions_make_one_run() {
     let stage = Stage::new(|_, _| Play::Hold).await;
@@ -137,6 +139,7 @@ async fn a_name_is_unique_and_parameters_are_resolved() {
     );
 }
 
+/// behaviours O10, T3
 #[tokio::test]
 async fn a_step_without_an_image_is_refused_where_images_are_used() {
     let stage = Stage::new(|_, _| Play::Hold).await;

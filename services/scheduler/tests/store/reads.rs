@@ -196,6 +196,7 @@ async fn a_header_follows_its_updates() {
     assert_eq!(store.run(expected.id).await.expect("reads"), Some(expected));
 }
 
+/// behaviours M3
 #[tokio::test]
 async fn definitions_come_back_whole() {
     let folder = tempfile::tempdir().expect("a folder");
