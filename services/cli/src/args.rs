@@ -524,13 +524,13 @@ Examples:
   windlass schema > pipeline.schema.json
   windlass schema | jq '.[\"$defs\"].PodSettings.properties | keys'
 
-In Visual Studio Code, and wherever yaml-language-server runs, write this as the first line of a pipeline file:
+In Visual Studio Code, and wherever else yaml-language-server runs, let a pipeline file begin with
   # yaml-language-server: $schema=pipeline.schema.json
 or say it for all of them in the settings of the YAML extension:
   \"yaml.schemas\": {\"./pipeline.schema.json\": \"*.pipeline.yaml\"}
 
-No server is needed. A server offers the schema of its own release as ServerService.GetPipelineSchema. The schema
-knows names, types and ranges, also inside Kubernetes fragments; `windlass validate` finds everything.")]
+No server is needed; a server offers the schema of its own release as GetPipelineSchema. A schema
+knows names, types and ranges, also inside Kubernetes fragments; `windlass validate` finds the rest.")]
 /// Arguments of `schema`.
 pub struct SchemaArgs {}
 

@@ -100,9 +100,10 @@ fn of(kind: &Kind) -> Value {
         Kind::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Duration => json!({
+            "type": ["string", "integer"], "pattern": DURATION,
+            "patternErrorMessage": "write a duration with its unit, such as 90s, 45m or 1h30m",
             // The number 0 is the one that needs no unit.
-            "type": ["string", "integer"], "pattern": DURATION, "minimum": 0, "maximum": 0,
-            "errorMessage": "write a duration with its unit, such as 90s, 45m or 1h30m",
+            "anyOf": [{"type": ["string", "null"]}, {"const": 0}],
         }),
         Kind::Scalar => json!({"type": ["string", "number", "boolean"]}),
         Kind::OneOf("", names) => json!({"type": "string", "anyOf": [{"enum": names}, {"pattern": r"\$\("}]}),
@@ -126,7 +127,7 @@ fn of(kind: &Kind) -> Value {
 fn quantity() -> Value {
     json!({
         "type": ["string", "number"], "pattern": QUANTITY,
-        "errorMessage": "write a quantity, such as 500m, 2 or 4Gi",
+        "patternErrorMessage": "write a quantity, such as 500m, 2 or 4Gi",
     })
 }
 

@@ -34,6 +34,7 @@ pub(super) fn check_pod(pod: &PodSettings, path: &Path<'_>, violations: &mut Vio
     if let Some(overlay) = &pod.overlay {
         check_overlay(overlay, &path.field("overlay"), violations);
     }
+    check_sidecars(&pod.sidecars, &path.field("sidecars"), violations);
     let containers = [("initContainers", &pod.init_containers), ("sidecars", &pod.sidecars)];
     for (field, containers) in containers {
         check_containers(containers, &path.field(field), violations);
@@ -170,6 +171,17 @@ fn check_volumes(pod: &PodSettings, path: &Path<'_>, violations: &mut Violations
                 Code::Missing,
                 "a mount needs the name of its volume",
             );
+        }
+    }
+}
+
+/// What makes a sidecar one would replace any other policy without a word.
+fn check_sidecars(sidecars: &[Fragment], path: &Path<'_>, violations: &mut Violations) {
+    for (index, sidecar) in sidecars.iter().enumerate() {
+        if sidecar.text("restartPolicy").is_some_and(|policy| policy != "Always") {
+            let path = path.index(index).field("restartPolicy").to_string();
+            let message = "a sidecar has restartPolicy: Always; what ends belongs to initContainers";
+            violations.add(path, Code::BadValue, message);
         }
     }
 }

@@ -108,7 +108,7 @@ fn the_three_shorthands_and_their_long_forms_pass() {
     }
 }
 
-/// behaviours E14: a misspelt key is refused at every depth, by the schema as by the validator.
+/// behaviours E6, E14: a misspelt key is refused at every depth, by the schema as by the validator, and so are retries that could not be.
 #[test]
 fn e14_i9_what_is_wrong_is_refused_by_the_schema_and_by_the_validator() {
     let step = |fields: Value| {
@@ -135,6 +135,7 @@ fn e14_i9_what_is_wrong_is_refused_by_the_schema_and_by_the_validator() {
         step(json!({"env": [{"name": "A", "value": 5}]})),
         step(json!({"env": [{"value": "x"}]})),
         step(json!({"retries": {"user": {"attempts": 0}}})),
+        step(json!({"retries": {"user": {"backoff": 0.5}}})),
         step(json!({"retries": {"user": {"exitCodes": [256]}}})),
         pod(json!({"nodeSelectr": {"a": "b"}})),
         pod(json!({"privileged": "yes"})),

@@ -85,6 +85,11 @@ defaults: {image: i, pod: {initContainers: [{name: x, image: i}]}}
 steps: [{name: a, pod: {sidecars: [{name: x, image: i}]}}]
 ";
     assert_eq!(problems(text), ["DUPLICATE steps[0].pod.sidecars"]);
+    // It would be set to Always without a word.
+    assert_eq!(
+        of_pod("sidecars: [{name: x, image: i, restartPolicy: Never}]"),
+        ["BAD_VALUE steps[0].pod.sidecars[0].restartPolicy"]
+    );
 }
 
 #[test]
