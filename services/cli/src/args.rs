@@ -176,6 +176,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Cancel a run.
     Cancel(CancelArgs),
+    /// Run what failed again, in a new run that reuses what succeeded.
+    Retry(RetryArgs),
     /// Say what a run or step waits for, since when, until when, and what would help.
     Explain(ExplainArgs),
     /// Delete ended runs and their history.
@@ -236,6 +238,44 @@ pub struct RunArgs {
     #[arg(long)]
     pub logs: bool,
     /// Return once the run is accepted, and print its name.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Stop watching after this time (exit status 4); the run goes on, but under --local it is cancelled.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass retry churn-7k2m
+  windlass retry @latest --dry-run       only says which steps would run again
+  windlass retry churn-7k2m --detach     prints the new run's name and returns
+
+A step is reused when it succeeded and all steps before it are reused; everything else runs again, clean-up
+steps that ran because of a failure included. The new run has the pipeline and the parameters of the old one
+and goes on in its workspace; the old run stays as it is. To run all of it again, submit its pipeline:
+  windlass get churn-7k2m --pipeline | windlass run -")]
+/// Arguments of `retry`.
+pub struct RetryArgs {
+    /// Name, id or unique prefix of a run that failed or was cancelled, or @latest.
+    pub run: String,
+    /// Name of the new run; made from the pipeline's name when absent.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Makes the request repeatable: the same id for the same run answers with the same new run.
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Only say which steps would be reused and which would run again.
+    #[arg(long, conflicts_with_all = ["name", "request_id", "logs", "detach", "timeout"])]
+    pub dry_run: bool,
+    /// Print the steps' logs between the progress.
+    #[arg(long)]
+    pub logs: bool,
+    /// Return once the new run is accepted, and print its name.
     #[arg(short, long)]
     pub detach: bool,
     /// Stop watching after this time (exit status 4); the run goes on, but under --local it is cancelled.

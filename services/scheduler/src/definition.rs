@@ -98,13 +98,18 @@ impl RunDefinition {
         if upstream.len() <= most {
             return upstream.iter().map(|step| self.step_name(*step)).collect();
         }
+        self.source_names(upstream, most)
+    }
+
+    /// Names of ascending steps as they may stand in the file, at most `most`: the name of a matrix step means all of its instances.
+    pub(crate) fn source_names(&self, steps: &[StepIndex], most: usize) -> Vec<String> {
         let mut names = Vec::new();
         let mut position = 0;
-        while position < upstream.len() && names.len() < most {
-            let first = upstream[position];
+        while position < steps.len() && names.len() < most {
+            let first = steps[position];
             let whole = self.resolved.source(first.0).filter(|source| {
                 // Ascending and without duplicates: its last instance tells whether all of them are there.
-                let last = upstream.get(position + source.count as usize - 1);
+                let last = steps.get(position + source.count as usize - 1);
                 source.first == first.0 && last.is_some_and(|last| last.0 == first.0 + source.count - 1)
             });
             names.push(whole.map_or_else(|| self.step_name(first), |source| source.name.clone()));

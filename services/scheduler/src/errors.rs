@@ -83,6 +83,40 @@ pub enum SubmitError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why a run was not retried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetryError {
+    /// The request is wrong; nothing was done.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<FieldProblem>),
+    /// See [`LookupError`].
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The run has not ended.
+    #[error("run {run} is {state}; it can be retried once it has ended")]
+    RunNotEnded {
+        /// The run.
+        run: RunName,
+        /// Its state.
+        state: String,
+    },
+    /// The run has succeeded.
+    #[error("run {run} has succeeded: there is nothing to retry; submit its pipeline again to run all of it")]
+    NothingToRetry {
+        /// The run.
+        run: RunName,
+    },
+    /// The new run was refused as a submission would be.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+impl From<Unavailable> for RetryError {
+    fn from(error: Unavailable) -> Self {
+        Self::Submit(error.into())
+    }
+}
+
 /// Why a run or step was not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {

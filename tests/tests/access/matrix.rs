@@ -22,7 +22,7 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 17] = [
+const EXPECTED: [(&str, Needs); 18] = [
     ("GetServerInfo", Needs::Token),
     ("GetRun", Needs::Role(1)),
     ("ListRuns", Needs::Role(1)),
@@ -33,6 +33,7 @@ const EXPECTED: [(&str, Needs); 17] = [
     ("TailLogs", Needs::Role(1)),
     ("SubmitRun", Needs::Role(2)),
     ("CancelRun", Needs::Role(2)),
+    ("RetryRun", Needs::Role(2)),
     ("ValidatePipeline", Needs::Role(2)),
     ("RenderPipeline", Needs::Role(2)),
     ("DeleteRun", Needs::Role(3)),

@@ -372,7 +372,9 @@ impl<'a> Follow<'a> {
         output::line(rows::verdict(&self.model, now))?;
         if failed {
             let first = failure::failed_steps(&self.model).first().copied();
-            output::line(failure::commands(&self.run.name, first, &self.options.flags))?;
+            let reusable = super::retry::reusable(self.session, &self.run.id).await;
+            let flags = &self.options.flags;
+            output::line(failure::commands(&self.run.name, first, reusable, flags))?;
         }
         Ok(exit_of(self.model.run()))
     }

@@ -16,6 +16,7 @@ mod pipeline;
 mod purge;
 mod reference;
 mod render;
+mod retry;
 mod run;
 mod token;
 mod validate;
@@ -39,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
         Command::Wait(args) => with_session(global, async |session| wait::run(session, args).await).await,
         Command::Logs(args) => with_session(global, async |session| logs::run(session, args).await).await,
         Command::Cancel(args) => with_session(global, async |session| cancel::run(session, args).await).await,
+        Command::Retry(args) => retry::run(global, args).await,
         Command::Explain(args) => with_session(global, async |session| explain::run(session, args).await).await,
         Command::Delete(args) => with_session(global, async |session| delete::run(session, args).await).await,
         Command::ConfirmDead(args) => {

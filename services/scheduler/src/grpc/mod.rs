@@ -9,6 +9,7 @@ mod follow;
 mod lists;
 pub(crate) mod page;
 mod pipelines;
+mod retry;
 mod rights;
 mod runs;
 mod server_info;

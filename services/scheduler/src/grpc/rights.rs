@@ -52,6 +52,7 @@ of_runs! {
     wire::ListStepsRequest,
     wire::WatchRunRequest,
     wire::CancelRunRequest,
+    wire::RetryRunRequest,
     wire::DeleteRunRequest,
     wire::ConfirmDeadRequest,
     wire::GetRunPipelineRequest,

@@ -10,8 +10,8 @@ use tonic_types::ErrorDetails;
 use windlass_api::refusal;
 
 use crate::errors::{
-    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, SessionError,
-    SubmitError, Unavailable, WatchError,
+    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, RetryError,
+    SessionError, SubmitError, Unavailable, WatchError,
 };
 
 /// The domain of our reasons.
@@ -103,6 +103,7 @@ macro_rules! statuses {
 statuses! {
     Unavailable => of_unavailable;
     SubmitError => of_submit;
+    RetryError => of_retry;
     LookupError => of_lookup;
     ChangeError => of_change;
     RenderError => of_render;
@@ -144,6 +145,22 @@ fn of_submit(error: &SubmitError) -> Outline {
             .retry(RETRY_SOON)
             .quota("submissions", "the queue of submissions is full"),
         SubmitError::Unavailable(error) => of_unavailable(error),
+    }
+}
+
+fn of_retry(error: &RetryError) -> Outline {
+    match error {
+        RetryError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_REQUEST").fields(problems),
+        RetryError::Lookup(error) => of_lookup(error),
+        RetryError::RunNotEnded { run, state } => Outline::new(Code::FailedPrecondition, "RUN_NOT_ENDED")
+            .with("state", state)
+            .precondition("RUN_STATE", run.as_str(), error.to_string()),
+        RetryError::NothingToRetry { run } => Outline::new(Code::FailedPrecondition, "NOTHING_TO_RETRY").precondition(
+            "RUN_STATE",
+            run.as_str(),
+            error.to_string(),
+        ),
+        RetryError::Submit(error) => of_submit(error),
     }
 }
 
@@ -301,6 +318,15 @@ mod tests {
             SubmitError::StoreFull.into(),
             SubmitError::QueueFull.into(),
             SubmitError::Unavailable(Unavailable::OutcomeUnknown).into(),
+            RetryError::Invalid(vec![problem.clone()]).into(),
+            RetryError::Lookup(lookup()).into(),
+            RetryError::RunNotEnded {
+                run: run.clone(),
+                state: state.clone(),
+            }
+            .into(),
+            RetryError::NothingToRetry { run: run.clone() }.into(),
+            RetryError::Submit(SubmitError::QueueFull).into(),
             LookupError::BadNamespace("A".to_owned()).into(),
             LookupError::EmptyRun.into(),
             LookupError::UnknownRun {
@@ -407,6 +433,11 @@ mod tests {
         ResourceExhausted STORE_FULL retry quota
         ResourceExhausted QUEUE_FULL retry quota
         Unavailable OUTCOME_UNKNOWN retry
+        InvalidArgument INVALID_REQUEST fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        FailedPrecondition RUN_NOT_ENDED precondition
+        FailedPrecondition NOTHING_TO_RETRY precondition
+        ResourceExhausted QUEUE_FULL retry quota
         InvalidArgument BAD_NAMESPACE fields=1
         InvalidArgument EMPTY_RUN fields=1
         NotFound RUN_NOT_FOUND

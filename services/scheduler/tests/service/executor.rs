@@ -42,6 +42,8 @@ pub(crate) type Key = (Vec<u8>, u32, u32);
 pub(crate) struct Seen {
     pub(crate) welcomes: Vec<wire::SchedulerWelcome>,
     pub(crate) contexts: usize,
+    /// Their JSON by the run's id.
+    pub(crate) context_json: BTreeMap<String, Vec<u8>>,
     pub(crate) templates: usize,
     pub(crate) launches: Vec<(Key, String, u64)>,
     pub(crate) stops: Vec<Key>,
@@ -225,7 +227,10 @@ impl Executor {
                 replies.push(connect_request::Message::Sight(visible));
             }
             Message::Lease(lease) => seen.shards = lease.shards,
-            Message::Run(_) => seen.contexts += 1,
+            Message::Run(context) => {
+                seen.contexts += 1;
+                seen.context_json.insert(context.run_id, context.context_json);
+            }
             Message::Template(_) => seen.templates += 1,
             Message::Launches(launches) => {
                 seen.launch_frames += 1;

@@ -9,6 +9,7 @@ mod relay;
 mod relays;
 mod rendering;
 mod restarts;
+mod retrying;
 mod sessions;
 mod submitting;
 mod support;

@@ -43,6 +43,10 @@ pub const NEEDS: &[(&str, Need)] = &[
         Need::InNamespace(Role::Submitter),
     ),
     (
+        "/windlass.run.v1.RunService/RetryRun",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
         "/windlass.pipeline.v1.PipelineService/ValidatePipeline",
         Need::InNamespace(Role::Submitter),
     ),
