@@ -52,7 +52,13 @@ pub(super) struct FollowOptions {
 
 enum Screen {
     Terminal(Terminal),
-    Plain { started: bool },
+    Plain {
+        started: bool,
+    },
+    /// The logs as they are on standard output, everything else on standard error.
+    Raw {
+        started: bool,
+    },
     Quiet,
 }
 
@@ -107,6 +113,18 @@ impl<'a> Follow<'a> {
             cancelled: false,
             enriched: false,
         }
+    }
+
+    /// Prints what the steps print as it is, and everything else to standard error.
+    pub(super) fn raw(mut self) -> Self {
+        let options = TailOptions {
+            run: self.run.id.clone(),
+            follow: true,
+            ..TailOptions::default()
+        };
+        self.tail = Some(Tail::start(self.session, options));
+        self.screen = Screen::Raw { started: false };
+        self
     }
 
     /// Follows to the end; the exit status of the run.
@@ -182,20 +200,20 @@ impl<'a> Follow<'a> {
             }
             WatchItem::Reset | WatchItem::Snapshot { .. } | WatchItem::Event(_) => {}
         }
-        if let (Some(change), Screen::Plain { .. }) = (change, &self.screen) {
+        if let (Some(change), Screen::Plain { .. } | Screen::Raw { .. }) = (change, &self.screen) {
             let width = plain::name_width(&self.model);
             if let Some(text) = plain::change_line(&self.model, &change, width) {
-                output::line(text)?;
+                self.tell(text)?;
             }
         }
         Ok(false)
     }
 
     async fn synced(&mut self) -> Result<()> {
-        if let Screen::Plain { started } = &mut self.screen
+        if let Screen::Plain { started } | Screen::Raw { started } = &mut self.screen
             && !std::mem::replace(started, true)
         {
-            output::line(rows::head(&self.model))?;
+            self.tell(rows::head(&self.model))?;
         }
         let mute = |step: &windlass_api::run::v1::Step| {
             step.state() == StepState::Waiting && step.message.is_empty() && step.upstream.is_empty()
@@ -208,10 +226,23 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
+    /// A line of the progress or of the result.
+    fn tell(&self, text: impl AsRef<str>) -> Result<()> {
+        match self.screen {
+            Screen::Raw { .. } if console::colors_enabled_stderr() => output::note(text),
+            Screen::Raw { .. } => output::note(console::strip_ansi_codes(text.as_ref())),
+            Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => output::line(text)?,
+        }
+        Ok(())
+    }
+
     fn tailed(&mut self, item: Option<Result<TailItem>>) -> Result<()> {
         match item {
             Some(Ok(TailItem::Line { source, content, .. })) => {
-                let prefix = self.prefixes.prefix(&source);
+                let prefix = match self.screen {
+                    Screen::Raw { .. } => String::new(),
+                    Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => self.prefixes.prefix(&source),
+                };
                 if matches!(self.screen, Screen::Terminal(_)) {
                     self.pending.push(format!("{prefix}{}", printable(&content)));
                     if self.pending.len() >= 200 {
@@ -243,14 +274,14 @@ impl<'a> Follow<'a> {
     fn say(&mut self, text: String) {
         match self.screen {
             Screen::Terminal(_) => self.note = Some(text),
-            Screen::Plain { .. } | Screen::Quiet => output::note(text),
+            Screen::Plain { .. } | Screen::Raw { .. } | Screen::Quiet => output::note(text),
         }
     }
 
     fn say_once(&mut self, text: String) -> Result<()> {
         match &mut self.screen {
             Screen::Terminal(terminal) => terminal.above(&[text])?,
-            Screen::Plain { .. } | Screen::Quiet => output::note(text),
+            Screen::Plain { .. } | Screen::Raw { .. } | Screen::Quiet => output::note(text),
         }
         Ok(())
     }
@@ -285,7 +316,7 @@ impl<'a> Follow<'a> {
                 if let Screen::Terminal(terminal) = &mut self.screen {
                     terminal.leave()?;
                 }
-                output::line(format!(
+                self.tell(format!(
                     "detached: run {name} goes on\n  watch   windlass watch {name}{flags}\n  cancel  windlass cancel {name}{flags}"
                 ))?;
                 Ok(Some(CliError::new(Exit::Interrupted, "")))
@@ -364,17 +395,18 @@ impl<'a> Follow<'a> {
                 output::line("")?;
                 plain::name_width(&self.model)
             }
+            Screen::Raw { .. } => plain::name_width(&self.model),
             Screen::Quiet => return Ok(exit_of(self.model.run())),
         };
         if failed {
             self.report_failures(width).await?;
         }
-        output::line(rows::verdict(&self.model, now))?;
+        self.tell(rows::verdict(&self.model, now))?;
         if failed {
             let first = failure::failed_steps(&self.model).first().copied();
             let reusable = super::retry::reusable(self.session, &self.run.id).await;
             let flags = &self.options.flags;
-            output::line(failure::commands(&self.run.name, first, reusable, flags))?;
+            self.tell(failure::commands(&self.run.name, first, reusable, flags))?;
         }
         Ok(exit_of(self.model.run()))
     }
@@ -382,27 +414,27 @@ impl<'a> Follow<'a> {
     async fn report_failures(&self, name_width: usize) -> Result<()> {
         let now = self.session.clock.now();
         for step in failure::failed_steps(&self.model) {
-            output::line(failure::step_line(step, name_width, now))?;
+            self.tell(failure::step_line(step, name_width, now))?;
             let Some(attempt) = newest(step) else { continue };
-            let lines = last_lines(
-                self.session,
-                &self.run.id,
-                &step.name,
-                attempt.number,
-                failure::LOG_LINES,
-            )
-            .await;
+            let lines = match self.screen {
+                // They stand above.
+                Screen::Raw { .. } => Vec::new(),
+                Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => {
+                    let (run, lines) = (&self.run.id, failure::LOG_LINES);
+                    last_lines(self.session, run, &step.name, attempt.number, lines).await
+                }
+            };
             let lines = if lines.is_empty() {
                 failure::without_log(attempt)
             } else {
                 lines
             };
             for line in lines {
-                output::line(failure::log_line(&line))?;
+                self.tell(failure::log_line(&line))?;
             }
         }
         if let Some(further) = failure::further(&self.model) {
-            output::line(further)?;
+            self.tell(further)?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod reference;
 mod render;
 mod retry;
 mod run;
+mod run_step;
 mod token;
 mod validate;
 mod wait;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
     let global = &cli.global;
     match &cli.command {
         Command::Run(args) => run::run(global, args).await,
+        Command::RunStep(args) => run_step::run(global, args).await,
         Command::Validate(args) => validate::run(global, args).await,
         Command::Render(args) => render::run(global, args),
         Command::List(args) => with_session(global, async |session| list::run(session, args).await).await,

@@ -118,3 +118,23 @@ fn decode_failed(failed: stored::FailedStep) -> Result<FailedStep, CodecError> {
         attempt: failed.attempt,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lineage_comes_back_and_a_header_of_before_has_none() {
+        let run = |number| RunId::from_bytes([number; 16]);
+        let fixed = RunFixed {
+            lineage: Some(Lineage {
+                retry_of: (run(2), RunName::from("churn-2")),
+                workspace: run(1),
+                sources: [(run(1), "churn-1".into()), (run(2), "churn-2".into())].into(),
+            }),
+            ..RunFixed::default()
+        };
+        assert_eq!(decode_fixed(&encode_fixed(&fixed)).expect("reads"), fixed);
+        assert_eq!(decode_fixed(&[]).expect("reads"), RunFixed::default());
+    }
+}
