@@ -19,6 +19,21 @@ const WITHOUT_SERVER: &[(&str, &str)] = &[
     ("help", "--help"),
     ("help-run", "run --help"),
     ("help-retry", "retry --help"),
+    ("help-run-step", "run-step --help"),
+    ("run-step-no-image", "run-step -- true"),
+    (
+        "run-step-wrong",
+        "run-step --image busybox --cpu many --timeout soon -e A -- true",
+    ),
+    (
+        "run-step-wrong-values",
+        "run-step --image busybox --cpu many --timeout soon -e 1=a -- true",
+    ),
+    ("run-step-wrong-pod", "run-step --image busybox --pod pod.yaml -- true"),
+    (
+        "run-step-detach-local",
+        "run-step --image busybox --local --detach -- true",
+    ),
     ("usage-unknown-command", "rnu hello.yaml"),
     ("usage-unknown-flag", "list --sort age"),
     ("validate", "validate hello.yaml"),
@@ -110,6 +125,34 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ("explain-reused", "explain halfway-three fetch"),
     ("logs-reused", "logs halfway-three fetch"),
     ("logs-of-retried", "logs halfway-three"),
+    (
+        "run-step",
+        "run-step --image busybox --name step-one -- echo all is well",
+    ),
+    (
+        "run-step-fails",
+        "run-step --image busybox --name step-two -e A=b -- printenv A B",
+    ),
+    ("get-run-step", "get step-two step"),
+    ("retry-run-step", "retry step-two --name step-three"),
+    (
+        "run-step-timeout",
+        "run-step --image busybox --name step-four --timeout 500ms -- sleep 60",
+    ),
+    (
+        "run-step-not-found",
+        "run-step --image busybox --name step-five -- no-such-program",
+    ),
+    (
+        "run-step-detached",
+        "run-step --image busybox --name step-six --detach -- echo later",
+    ),
+    (
+        "run-step-name-taken",
+        "run-step --image busybox --name step-six -- true",
+    ),
+    ("wait-run-step", "wait step-six"),
+    ("logs-run-step", "logs step-six"),
     ("wait-timeout", "wait waits-one --timeout 200ms"),
     ("explain-waiting", "explain waits-one big"),
     ("explain-upstream", "explain waits-one next"),

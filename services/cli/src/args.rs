@@ -306,9 +306,9 @@ server was not reached, 4 it took longer than --timeout, 5 it was cancelled, 130
 Ctrl-C detaches from a server, and the command goes on; under --local it cancels it.")]
 /// Arguments of `run-step`.
 pub struct RunStepArgs {
-    /// Image; the local cluster, whose steps are processes of its machine, needs and uses none.
+    /// Image; not used on the local cluster, whose steps are processes of its machine.
     #[arg(long, value_name = "IMAGE")]
-    pub image: Option<String>,
+    pub image: String,
     /// Name of the run; made from the command when absent.
     #[arg(long)]
     pub name: Option<String>,

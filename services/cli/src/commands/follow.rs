@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
-use windlass_api::run::v1::{CancelRunRequest, Run, RunState, StepState};
+use windlass_api::run::v1::{CancelRunRequest, FailureClass, Run, RunState, StepState};
 
 use super::exit_of;
 use super::logs::{last_lines, mark_text};
 use crate::client::{Patience, Session, Tail, TailItem, TailOptions, Watch, WatchItem};
 use crate::errors::{CliError, Exit, Result};
 use crate::output::{self, Prefixes};
-use crate::progress::model::{Model, newest};
+use crate::progress::model::{Model, is_terminal, newest};
 use crate::progress::terminal::{Terminal, printable};
 use crate::progress::{failure, plain, rows};
 
@@ -19,6 +19,9 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// How long the logs may be silent before the rest is not waited for, once the run has ended.
 const LOG_DRAIN: Duration = Duration::from_secs(5);
+
+/// The same where the logs are what is wanted: a log relay may be starting again.
+const RAW_DRAIN: Duration = Duration::from_secs(60);
 
 /// Rows of the tree that stays, and of the result table.
 const RESULT_ROWS: usize = 60;
@@ -200,7 +203,16 @@ impl<'a> Follow<'a> {
             }
             WatchItem::Reset | WatchItem::Snapshot { .. } | WatchItem::Event(_) => {}
         }
-        if let (Some(change), Screen::Plain { .. } | Screen::Raw { .. }) = (change, &self.screen) {
+        let told = change.filter(|change| match self.screen {
+            Screen::Plain { .. } => true,
+            // How it ends is said at once with the result.
+            Screen::Raw { .. } => self
+                .model
+                .step(change.index)
+                .is_some_and(|step| !is_terminal(step.state())),
+            Screen::Terminal(_) | Screen::Quiet => false,
+        });
+        if let Some(change) = told {
             let width = plain::name_width(&self.model);
             if let Some(text) = plain::change_line(&self.model, &change, width) {
                 self.tell(text)?;
@@ -417,7 +429,8 @@ impl<'a> Follow<'a> {
             self.tell(failure::step_line(step, name_width, now))?;
             let Some(attempt) = newest(step) else { continue };
             let lines = match self.screen {
-                // They stand above.
+                // They stand above, and say what Kubernetes cannot know.
+                Screen::Raw { .. } if attempt.failure_class() == FailureClass::UserError => continue,
                 Screen::Raw { .. } => Vec::new(),
                 Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => {
                     let (run, lines) = (&self.run.id, failure::LOG_LINES);
@@ -440,8 +453,12 @@ impl<'a> Follow<'a> {
     }
 
     async fn drain_logs(&mut self) -> Result<()> {
+        let patience = match self.screen {
+            Screen::Raw { .. } => RAW_DRAIN,
+            Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => LOG_DRAIN,
+        };
         while self.tail.is_some() {
-            match tokio::time::timeout(LOG_DRAIN, next_item(&mut self.tail)).await {
+            match tokio::time::timeout(patience, next_item(&mut self.tail)).await {
                 Ok(item) => self.tailed(item)?,
                 Err(_) => {
                     self.tail = None;

@@ -92,7 +92,7 @@ fn pipeline(args: &RunStepArgs) -> Result<Parsed> {
     let mut set = |name: &str, value: Option<Value>| {
         step.extend(value.map(|value| (name.to_owned(), value)));
     };
-    set("image", args.image.as_ref().map(|image| json!(image)));
+    set("image", Some(json!(args.image)));
     set("timeout", args.timeout.as_ref().map(|timeout| json!(timeout)));
     set("command", (!args.command.is_empty()).then(|| json!(args.command)));
     set("env", (!args.env.is_empty()).then(|| env(&args.env)).transpose()?);
@@ -154,12 +154,8 @@ fn read_pod(path: &Path) -> Result<Value> {
 
 /// Name of the pipeline, and so the beginning of the run's: the command's, else the image's.
 fn name(args: &RunStepArgs) -> String {
-    let image = args
-        .image
-        .as_deref()
-        .map(|image| image.split(['@']).next().unwrap_or(image));
-    let program = args.command.first().map(String::as_str);
-    let path = program.or(image).unwrap_or_default();
+    let image = args.image.split('@').next().unwrap_or_default();
+    let path = args.command.first().map_or(image, String::as_str);
     let base = path.rsplit('/').next().unwrap_or_default();
     let base = base.split(':').next().unwrap_or_default();
     let letters = base.chars().map(|letter| match letter.to_ascii_lowercase() {
@@ -358,6 +354,6 @@ mod tests {
         );
         assert_eq!(name(&["--image", "ghcr.io/acme/trainer@sha256:11"]), "trainer");
         assert_eq!(name(&["--image", "busybox:1.36"]), "busybox");
-        assert_eq!(name(&["--", "./…"]), "step");
+        assert_eq!(name(&["--image", "i", "--", "./…"]), "step");
     }
 }
