@@ -318,6 +318,12 @@ impl Deployment {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Starts of the scheduler use the one that dies at a moment, such as `before:7`, from now on.
+    pub fn become_crashing(&mut self, moment: &str) {
+        self.options.scheduler = Some(binary("crashing-scheduler"));
+        self.options.scheduler_env = BTreeMap::from([("WINDLASS_CRASH".to_owned(), moment.to_owned())]);
+    }
+
     /// Starts of the scheduler use the ordinary program and environment from now on.
     pub fn become_ordinary(&mut self) {
         self.options.scheduler = None;

@@ -1,13 +1,13 @@
 //! A run that goes on where an earlier one failed, on the local cluster: behaviours U4.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use windlass_api::run::v1::{RetryRunRequest, RetryRunResponse, RunState, StepState};
+use windlass_api::run::v1::{ListRunsRequest, RetryRunRequest, RetryRunResponse, Run, RunState, StepState};
 use windlass_tests::client::{get, logs, steps, submit, watch_to_end};
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
-use windlass_tests::wait::until;
+use windlass_tests::wait::{is_alive, until};
 
 /// `make` leaves something in the workspace, and `use` fails until there is a file `mended`.
 fn pipeline(witness: &Path, mended: &Path) -> windlass_pipeline::Pipeline {
@@ -42,18 +42,51 @@ async fn retry(deployment: &Deployment, run: &str, request_id: &str) -> RetryRun
     .into_inner()
 }
 
+/// A deployment whose workspaces are in a folder, with a run that failed and would succeed now.
+struct Scene {
+    deployment: Deployment,
+    old: Run,
+    witness: PathBuf,
+    mended: PathBuf,
+    workspaces: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let workspaces = tempfile::tempdir().expect("a folder");
+        let folder = workspaces.path().display().to_string();
+        let options = Options {
+            executor_args: vec!["--workspace-folder".to_owned(), folder],
+            ..Options::default()
+        };
+        let deployment = Deployment::start(options).await;
+        let witness = deployment.folder().join("witness");
+        let mended = deployment.folder().join("mended");
+        let old = submit(&deployment, &pipeline(&witness, &mended), "first").await;
+        assert_eq!(watch_to_end(&deployment, &old.id).await.state(), RunState::Failed);
+        Self {
+            deployment,
+            old,
+            witness,
+            mended,
+            workspaces,
+        }
+    }
+
+    fn mend(&self) {
+        std::fs::write(&self.mended, "").expect("a file");
+    }
+
+    /// What the steps have written, a line each.
+    fn written(&self) -> String {
+        std::fs::read_to_string(&self.witness).expect("the steps wrote")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_a_retry_survives_a_killed_scheduler_and_works_in_the_workspace_of_the_first_run() {
-    let workspaces = tempfile::tempdir().expect("a folder");
-    let options = Options {
-        executor_args: vec!["--workspace-folder".to_owned(), workspaces.path().display().to_string()],
-        ..Options::default()
-    };
-    let mut deployment = Deployment::start(options).await;
-    let witness = deployment.folder().join("witness");
-    let mended = deployment.folder().join("mended");
-    let old = submit(&deployment, &pipeline(&witness, &mended), "first").await;
-    assert_eq!(watch_to_end(&deployment, &old.id).await.state(), RunState::Failed);
+    let mut scene = Scene::new().await;
+    let old = scene.old.clone();
     let shown = async |deployment: &Deployment| {
         (
             get(deployment, &old.id).await,
@@ -61,12 +94,13 @@ async fn i1_a_retry_survives_a_killed_scheduler_and_works_in_the_workspace_of_th
             logs(deployment, &old.id).await,
         )
     };
-    let before = shown(&deployment).await;
-    std::fs::write(&mended, "").expect("a file");
+    let before = shown(&scene.deployment).await;
+    scene.mend();
 
-    let answer = retry(&deployment, &old.id, "retry").await;
-    deployment.restart(Part::Scheduler);
-    let again = retry(&deployment, &old.id, "retry").await;
+    let answer = retry(&scene.deployment, &old.id, "retry").await;
+    scene.deployment.restart(Part::Scheduler);
+    let deployment = &scene.deployment;
+    let again = retry(deployment, &old.id, "retry").await;
     let (new, known) = (answer.run.expect("a run"), again.run.expect("a run"));
     assert!(answer.created && !again.created);
     assert_eq!(new.id, known.id, "what was acknowledged is there");
@@ -74,15 +108,15 @@ async fn i1_a_retry_survives_a_killed_scheduler_and_works_in_the_workspace_of_th
         (&again.reused_steps, &again.rerun_steps),
         (&vec!["make".to_owned()], &vec!["use".to_owned()])
     );
-    let ended = watch_to_end(&deployment, &new.id).await;
+    let ended = watch_to_end(deployment, &new.id).await;
     assert_eq!(ended.state(), RunState::Succeeded, "{ended:?}");
-    let states: Vec<_> = steps(&deployment, &new.id)
+    let states: Vec<_> = steps(deployment, &new.id)
         .await
         .iter()
         .map(|step| step.state())
         .collect();
     assert_eq!(states, [StepState::Cached, StepState::Succeeded]);
-    let log = logs(&deployment, &new.id).await;
+    let log = logs(deployment, &new.id).await;
     assert_eq!(
         log.get("use/1"),
         Some(&vec!["made".to_owned()]),
@@ -90,12 +124,72 @@ async fn i1_a_retry_survives_a_killed_scheduler_and_works_in_the_workspace_of_th
     );
     assert_eq!(log.len(), 1, "{log:?}");
 
-    let written = std::fs::read_to_string(&witness).expect("the steps wrote");
-    assert_eq!(written, "make\nuse\nuse\n");
-    let folders = std::fs::read_dir(workspaces.path()).expect("the workspaces");
+    assert_eq!(scene.written(), "make\nuse\nuse\n");
+    let folders = std::fs::read_dir(scene.workspaces.path()).expect("the workspaces");
     let folders: Vec<_> = folders
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
         .collect();
     assert_eq!(folders, [old.id.as_str()], "both runs have one folder");
-    assert!(shown(&deployment).await == before, "the old run has changed");
+    assert!(shown(deployment).await == before, "the old run has changed");
+}
+
+/// More commits than a retried run can take; the sweep ends by itself when a scheduler outlives its run.
+const MOST_COMMITS: usize = 100;
+
+/// Retries a run with a scheduler that dies at every one of its commits in turn: each time there is one new run, and it reuses what it should.
+async fn sweep(side: &str) {
+    let mut scene = Scene::new().await;
+    scene.mend();
+    let old = scene.old.id.clone();
+    for number in 1..=MOST_COMMITS {
+        let moment = format!("{side}:{number}");
+        scene.deployment.become_crashing(&moment);
+        scene.deployment.restart(Part::Scheduler);
+        let died = {
+            let outcome = async {
+                let run = retry(&scene.deployment, &old, &moment).await.run.expect("a run");
+                watch_to_end(&scene.deployment, &run.id).await;
+            };
+            let pid = scene.deployment.pid(Part::Scheduler);
+            let death = until("the scheduler dies or the run ends", async || {
+                if is_alive(pid) { Err("alive") } else { Ok(()) }
+            });
+            tokio::select! {
+                () = outcome => false,
+                () = death => true,
+            }
+        };
+        if died {
+            scene.deployment.become_ordinary();
+            scene.deployment.restart(Part::Scheduler);
+        }
+        let deployment = &scene.deployment;
+        let answer = retry(deployment, &old, &moment).await;
+        assert_eq!(answer.reused_steps, ["make"], "{moment}");
+        let ended = watch_to_end(deployment, &answer.run.expect("a run").id).await;
+        assert_eq!(ended.state(), RunState::Succeeded, "{moment}: {ended:?}");
+        let runs = deployment.runs().list_runs(ListRunsRequest::default()).await;
+        let runs = runs.expect("listed").into_inner().runs;
+        assert_eq!(runs.len(), 1 + number, "{moment}: one run for each request");
+        assert_eq!(
+            scene.written(),
+            format!("make\n{}", "use\n".repeat(1 + number)),
+            "{moment}"
+        );
+        if !died {
+            assert!(number > 4, "the run took only {number} commits");
+            return;
+        }
+    }
+    panic!("the run takes more than {MOST_COMMITS} commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_the_scheduler_dies_before_every_commit_of_a_retry() {
+    sweep("before").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_the_scheduler_dies_after_every_commit_of_a_retry() {
+    sweep("after").await;
 }

@@ -28,6 +28,9 @@ use crate::args::{Cli, ClusterCommand, Command, GlobalArgs};
 use crate::client::Session;
 use crate::errors::{Exit, Result};
 
+/// What is said first under `--local`.
+const LOCAL_STEPS: &str = "steps run as processes of this machine: images and resource amounts are not used";
+
 /// Carries out a command; its exit status.
 pub(crate) async fn run(cli: Cli) -> Result<Exit> {
     let global = &cli.global;

@@ -19,6 +19,9 @@ pub(super) async fn run(global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
                 .hint("start `windlass dev` in another terminal, and leave --local out"),
         );
     }
+    if global.local && !args.dry_run && args.output.output == Format::Table {
+        output::line(super::LOCAL_STEPS)?;
+    }
     super::with_session(global, async |session| retry_and_follow(session, global, args).await).await
 }
 

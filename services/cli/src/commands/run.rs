@@ -24,7 +24,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<Exit> {
         );
     }
     if global.local && args.output.output == Format::Table {
-        output::line("steps run as processes of this machine: images and resource amounts are not used")?;
+        output::line(super::LOCAL_STEPS)?;
     }
     super::with_session(global, async |session| {
         submit_and_follow(session, global, args, &file, labels).await

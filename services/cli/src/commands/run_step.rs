@@ -36,6 +36,9 @@ pub(super) async fn run(global: &GlobalArgs, args: &RunStepArgs) -> Result<Exit>
                 .hint("start `windlass dev` in another terminal, and leave --local out"),
         );
     }
+    if global.local {
+        output::note(super::LOCAL_STEPS);
+    }
     super::with_session(global, async |session| {
         let request = SubmitRunRequest {
             namespace: session.namespace.clone(),
