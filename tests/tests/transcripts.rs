@@ -104,6 +104,8 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ("retry-running", "retry waits-one"),
     ("retry-succeeded", "retry hello-one"),
     ("retry-dry-run", "retry halfway-one --dry-run"),
+    ("retry-from", "retry halfway-one --from fetch --dry-run"),
+    ("retry-from-unknown", "retry halfway-one --from fetsh"),
     ("retry-dry-run-json", "retry halfway-one --dry-run -o json"),
     ("retry", "retry halfway-one --name halfway-two"),
     ("retry-name-taken", "retry halfway-one --name halfway-two"),

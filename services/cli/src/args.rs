@@ -255,6 +255,7 @@ pub struct RunArgs {
 Examples:
   windlass retry churn-7k2m
   windlass retry @latest --dry-run       only says which steps would run again
+  windlass retry churn-7k2m --from load  runs load again, too, and what comes after it
   windlass retry churn-7k2m --detach     prints the new run's name and returns
 
 A step is reused when it succeeded and all steps before it are reused; everything else runs
@@ -273,6 +274,9 @@ pub struct RetryArgs {
     /// Makes the request repeatable: the same id for the same run answers with the same new run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Run this step again although it succeeded, with everything after it; may be given more than once.
+    #[arg(long = "from", value_name = "STEP")]
+    pub from: Vec<String>,
     /// Only say which steps would be reused and which would run again.
     #[arg(long, conflicts_with_all = ["name", "request_id", "logs", "detach", "timeout"])]
     pub dry_run: bool,

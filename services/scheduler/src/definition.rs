@@ -86,6 +86,15 @@ impl RunDefinition {
         self.resolved.find_step(name).map(StepIndex)
     }
 
+    /// The steps with this name: one after expansion, or all instances of one in the file.
+    pub(crate) fn find_steps(&self, name: &str) -> Option<std::ops::Range<u32>> {
+        if let Some(step) = self.resolved.find_step(name) {
+            return Some(step..step + 1);
+        }
+        let source = self.resolved.sources.iter().find(|source| source.name == name)?;
+        Some(source.first..source.first + source.count)
+    }
+
     /// What must end before a step.
     pub(crate) fn upstream(&self, step: StepIndex) -> impl Iterator<Item = StepIndex> + '_ {
         self.spec.graph().upstream(step).iter().copied()

@@ -34,6 +34,7 @@ async fn retry_and_follow(session: &Session, global: &GlobalArgs, args: &RetryAr
         request_id: args.request_id.clone().unwrap_or_else(super::request_id),
         name: args.name.clone().unwrap_or_default(),
         validate_only: args.dry_run,
+        from_steps: args.from.clone(),
     };
     let response = retry(session, request).await?;
     if args.dry_run {

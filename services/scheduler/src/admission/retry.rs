@@ -1,6 +1,7 @@
 //! Retrying a run: its pipeline once more, in a run of its own that takes over what has succeeded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use windlass_api::run::v1::RetryRunRequest;
@@ -42,15 +43,25 @@ impl Plan {
 ///
 /// # Errors
 /// See [`RetryError`].
-pub(crate) async fn plan(shared: &Shared, namespace: &Namespace, run: &str) -> Result<(Plan, RunEntryRef), RetryError> {
-    let header = lookup::header(shared, namespace, run).await?;
+pub(crate) async fn plan(
+    shared: &Shared,
+    namespace: &Namespace,
+    request: &RetryRunRequest,
+) -> Result<(Plan, RunEntryRef), RetryError> {
+    let header = lookup::header(shared, namespace, &request.run).await?;
     let entry = retryable(shared, &header).await?;
-    let reused = reusable(&entry).iter().map(|reused| reused.step).collect();
-    Ok((Plan::from_reused(reused, &entry.meta().definition), entry))
+    let again = again(&entry, &request.from_steps)?;
+    let of = Arc::clone(&entry);
+    let work = move || {
+        let reused = reusable(&of, &again).iter().map(|reused| reused.step).collect();
+        Plan::from_reused(reused, &of.meta().definition)
+    };
+    let plan = shared.lanes.run(size(&entry, 0), work).await.map_err(is_broken)?;
+    Ok((plan, entry))
 }
 
 /// A run with its steps.
-pub(crate) type RunEntryRef = std::sync::Arc<RunEntry>;
+pub(crate) type RunEntryRef = Arc<RunEntry>;
 
 /// Retries a run and waits until the new one is durable.
 ///
@@ -64,14 +75,18 @@ pub(crate) async fn retry(
     request: RetryRunRequest,
 ) -> Result<Submitted, RetryError> {
     let RetryRunRequest {
-        run, request_id, name, ..
+        run,
+        request_id,
+        name,
+        from_steps,
+        ..
     } = request;
     let problems = field_problems(&request_id, &name, &BTreeMap::new());
     if !problems.is_empty() {
         return Err(RetryError::Invalid(problems));
     }
     // As it was asked: what `@latest` means may be another run when the request is repeated.
-    let content = serde_json::to_vec(&("retry", &run, &name)).unwrap_or_default();
+    let content = serde_json::to_vec(&("retry", &run, &name, &from_steps)).unwrap_or_default();
     let mut request = Request {
         size: Size::Small,
         operation: Operation::Retry,
@@ -93,7 +108,8 @@ pub(crate) async fn retry(
     };
     let header = lookup::header(shared, &request.namespace, &run).await?;
     let entry = retryable(shared, &header).await?;
-    let content = content_of(shared, store.as_ref(), checker, &entry).await?;
+    let again = again(&entry, &from_steps)?;
+    let content = content_of(shared, store.as_ref(), checker, &entry, again).await?;
     request.size = size(&entry, content.submitted.len());
     request.labels.clone_from(&header.fixed.labels);
     let header = request.enter(shared, store.as_ref(), submitter, fresh, content).await?;
@@ -126,19 +142,20 @@ async fn content_of(
     store: &dyn Store,
     checker: Checker,
     entry: &RunEntryRef,
+    again: BTreeSet<StepIndex>,
 ) -> Result<Content, RetryError> {
     let header = &entry.meta().header;
     let submitted = store.definition(header.id, DefinitionKind::Submitted).await;
     let submitted = submitted.map_err(unread)?.ok_or_else(|| LookupError::HistoryGone {
         run: header.name.clone(),
     })?;
-    let of = std::sync::Arc::clone(entry);
+    let of = Arc::clone(entry);
     let work = move || {
         let meta = of.meta();
         // Resolved anew it might have other steps, as limits and defaults change.
         let resolved = meta.definition.resolved().clone();
         checker.check_resolved(&meta.header.namespace, &resolved)?;
-        let reused = reusable(&of);
+        let reused = reusable(&of, &again);
         let lineage = lineage(&meta.header, &reused);
         Ok(Content {
             resolved,
@@ -151,8 +168,8 @@ async fn content_of(
 }
 
 /// The steps that need not run again: they succeeded, or were reused themselves, and so did all steps before them. With the attempts that
-/// did the work, in whichever run that was.
-fn reusable(entry: &RunEntry) -> Vec<Reused> {
+/// did the work, in whichever run that was. Those of `again` run again in any case.
+fn reusable(entry: &RunEntry, again: &BTreeSet<StepIndex>) -> Vec<Reused> {
     let (meta, record) = (entry.meta(), entry.record());
     let source = |index: StepIndex| {
         let step = record.step(index)?;
@@ -167,12 +184,29 @@ fn reusable(entry: &RunEntry) -> Vec<Reused> {
         }
     };
     let graph = meta.definition.spec().graph();
-    let steps = graph.closed_upwards(|step| source(step).is_some());
+    let steps = graph.closed_upwards(|step| !again.contains(&step) && source(step).is_some());
     let reused = steps.into_iter().filter_map(|step| {
         let source = source(step)?;
         Some(Reused { step, source })
     });
     reused.collect()
+}
+
+/// The steps with these names.
+fn again(entry: &RunEntry, names: &[String]) -> Result<BTreeSet<StepIndex>, LookupError> {
+    let meta = entry.meta();
+    let mut again = BTreeSet::new();
+    for name in names {
+        let steps = meta
+            .definition
+            .find_steps(name)
+            .ok_or_else(|| LookupError::UnknownStep {
+                run: meta.header.name.clone(),
+                step: name.clone(),
+            })?;
+        again.extend(steps.map(StepIndex));
+    }
+    Ok(again)
 }
 
 fn lineage(old: &RunHeader, reused: &[Reused]) -> Lineage {

@@ -19,7 +19,7 @@ impl Api {
     ) -> Result<wire::RetryRunResponse, RetryError> {
         let namespace = lookup::namespace(&request.namespace)?;
         if request.validate_only {
-            let (plan, entry) = admission::plan(&self.shared, &namespace, &request.run).await?;
+            let (plan, entry) = admission::plan(&self.shared, &namespace, &request).await?;
             return Ok(answer(&plan, &entry.meta().definition));
         }
         let retried = admission::retry(&self.shared, self.checker(), submitter, namespace, request).await?;

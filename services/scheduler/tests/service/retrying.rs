@@ -98,6 +98,16 @@ fn churn() -> Pipeline {
     churn
 }
 
+fn axis(values: &[&str]) -> MatrixAxis {
+    let value = |value: &&str| prost_types::Value {
+        kind: Some(prost_types::value::Kind::StringValue((*value).to_owned())),
+    };
+    MatrixAxis {
+        name: "FOLD".to_owned(),
+        values: values.iter().map(value).collect(),
+    }
+}
+
 fn states(steps: &[run::Step]) -> Vec<(&str, StepState)> {
     steps.iter().map(|step| (step.name.as_str(), step.state())).collect()
 }
@@ -199,15 +209,6 @@ steps:
 async fn each_instance_of_a_matrix_is_reused_by_its_own() {
     let mended = Mended::new().await;
     let mut matrix = pipeline(&[("all", &[]), ("some", &["all"]), ("bad", &["all"]), ("last", &["some"])]);
-    let axis = |values: &[&str]| MatrixAxis {
-        name: "FOLD".to_owned(),
-        values: values
-            .iter()
-            .map(|value| prost_types::Value {
-                kind: Some(prost_types::value::Kind::StringValue((*value).to_owned())),
-            })
-            .collect(),
-    };
     matrix.steps[0].matrix = vec![axis(&["0", "1", "2"])];
     matrix.steps[1].matrix = vec![axis(&["0", "1"])];
     let old = mended.stage.submit("r1", matrix).await;
@@ -259,6 +260,55 @@ async fn each_instance_of_a_matrix_is_reused_by_its_own() {
     let new = answer.run.expect("a run");
     assert_eq!(mended.stage.ended(&new).await.state(), RunState::Succeeded);
     assert_eq!(mended.launched(&new), answer.rerun_steps);
+}
+
+#[tokio::test]
+async fn steps_that_succeeded_run_again_when_they_are_named() {
+    let mended = Mended::new().await;
+    let mut matrix = pipeline(&[
+        ("a", &[]),
+        ("b", &["a"]),
+        ("c", &["b"]),
+        ("side", &["a"]),
+        ("bad", &["c"]),
+    ]);
+    matrix.steps[1].matrix = vec![axis(&["0", "1"])];
+    let old = mended.stage.submit("r1", matrix).await;
+    mended.stage.ended(&old).await;
+    mended.mend();
+    let from = |steps: &[&str], request_id: &str| run::RetryRunRequest {
+        from_steps: steps.iter().map(|step| (*step).to_owned()).collect(),
+        ..request(&old.name, request_id)
+    };
+    let plan = async |steps: &[&str]| {
+        let plan = run::RetryRunRequest {
+            validate_only: true,
+            ..from(steps, "")
+        };
+        retry(&mended.stage.scheduler, plan)
+            .await
+            .map(|plan| plan.rerun_steps.join(" "))
+    };
+    assert_eq!(plan(&[]).await.expect("a plan"), "bad");
+    assert_eq!(plan(&["b.1"]).await.expect("a plan"), "b.1 c bad");
+    assert_eq!(plan(&["b", "side"]).await.expect("a plan"), "b c side bad");
+    assert_eq!(plan(&["a"]).await.expect("a plan"), "a b c side bad");
+    let unknown = plan(&["b", "d"]).await.expect_err("no such step");
+    assert_eq!(
+        (unknown.code(), reason(&unknown).as_str()),
+        (Code::NotFound, "STEP_NOT_FOUND")
+    );
+
+    let answer = retry(&mended.stage.scheduler, from(&["c"], "t1"))
+        .await
+        .expect("accepted");
+    let new = answer.run.expect("a run");
+    assert_eq!(mended.stage.ended(&new).await.state(), RunState::Succeeded);
+    assert_eq!(mended.launched(&new), ["c", "bad"]);
+    let other = retry(&mended.stage.scheduler, from(&["b"], "t1"))
+        .await
+        .expect_err("other content");
+    assert_eq!(reason(&other), "REQUEST_ID_REUSED");
 }
 
 #[tokio::test]
