@@ -242,3 +242,34 @@ async fn i4_a_pod_that_was_let_go_and_is_held_again_is_let_go_again() {
         .until("its release", released, |found| *found == Some((true, true)))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_a_release_that_is_repeated_costs_no_request() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    session.launch([0]).await;
+    let ended = session.ended(0).await;
+    session.release(&[ended.clone()]).await;
+    let patches = async |world: &World| world.requests.count("PATCH pods");
+    world.until("the release", patches, |patches| *patches == 1).await;
+    // Its run is over: the pod is deleted, and the executor has nothing of it any more.
+    session.run_finished().await;
+    world
+        .until(
+            "the end of the pod",
+            async |world| world.pod_list().await.len(),
+            |left| *left == 0,
+        )
+        .await;
+    session.release(&[ended]).await;
+    // Commands are taken in their order.
+    session.launch([1]).await;
+    let other = session.ended(1).await;
+    session.release(&[other]).await;
+    let held = async |world: &World| {
+        let pods = world.pod_list().await;
+        pods.iter().any(|pod| pod.metadata.finalizers.is_some())
+    };
+    world.until("the next release", held, |held| !held).await;
+    assert_eq!(world.requests.count("PATCH pods"), 2);
+}
