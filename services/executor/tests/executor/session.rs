@@ -249,7 +249,7 @@ async fn p4_a_release_that_is_repeated_costs_no_request() {
     let mut session = world.session().await;
     session.launch([0]).await;
     let ended = session.ended(0).await;
-    session.release(&[ended.clone()]).await;
+    session.release(std::slice::from_ref(&ended)).await;
     let patches = async |world: &World| world.requests.count("PATCH pods");
     world.until("the release", patches, |patches| *patches == 1).await;
     // Its run is over: the pod is deleted, and the executor has nothing of it any more.
