@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use windlass_api::dispatch::v1 as dispatch;
-use windlass_ids::{AttemptId, PodUid, Timestamp};
+use windlass_ids::{AttemptId, Timestamp};
 use windlass_manifest::{Label, pod_name};
 use windlass_service::{Backoff, BackoffSettings};
 
@@ -236,12 +236,8 @@ impl Agent {
             release.namespace = key.namespace.to_string();
             release.pod_name = key.name.into();
         }
-        let uid: Option<PodUid> = release.pod_uid.parse().ok();
-        if uid.is_some_and(|uid| self.let_go.knows(attempt, uid)) {
-            return;
-        }
         if let Some(fleet) = &mut self.fleet {
-            if fleet.is_asked_to_go(attempt) {
+            if fleet.is_asked_to_go(attempt) || fleet.was_let_go(&release.pod_uid) {
                 return;
             }
             fleet.releasing(attempt);
@@ -257,19 +253,11 @@ impl Agent {
                 ..
             } = release;
             until_done("release", &calls, || api.release_pod(&namespace, &pod_name, &pod_uid)).await;
-            let released = Event::Released {
-                attempt,
-                namespace,
-                uid,
-            };
-            drop(events.send(released).await);
+            drop(events.send(Event::Released { attempt, namespace }).await);
         });
     }
 
-    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str, uid: Option<PodUid>) {
-        if let Some(uid) = uid {
-            self.let_go.note(attempt, uid);
-        }
+    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str) {
         self.sweeps.released(attempt.run, namespace, Instant::now());
         let Some(fleet) = &mut self.fleet else { return };
         let key = fleet.key(attempt);

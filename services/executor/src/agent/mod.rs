@@ -7,7 +7,6 @@ mod follow;
 mod late;
 mod launcher;
 mod launching;
-mod let_go;
 mod letting_go;
 mod nodes;
 mod post;
@@ -29,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
-use windlass_ids::{AttemptId, InstallationId, PodUid, RunId};
+use windlass_ids::{AttemptId, InstallationId, RunId};
 use windlass_manifest::Settings;
 use windlass_pipeline::ResolvedTemplate;
 use windlass_service::Clock;
@@ -119,8 +118,6 @@ pub(crate) enum Event {
         attempt: AttemptId,
         /// Its namespace.
         namespace: String,
-        /// Uid of its pod.
-        uid: Option<PodUid>,
     },
     /// A sweep is over.
     Swept {
@@ -205,7 +202,6 @@ pub(crate) struct Agent {
     templates: HashMap<u64, Arc<ResolvedTemplate>>,
     launcher: Launcher,
     late: late::LateCreates,
-    let_go: let_go::LetGo,
     sweeps: Sweeps,
     sweep_retry: Option<Instant>,
     /// When released pods that nobody has deleted are looked for again.
@@ -263,7 +259,6 @@ impl Agent {
             runs: HashMap::new(),
             templates: HashMap::new(),
             late: late::LateCreates::default(),
-            let_go: let_go::LetGo::default(),
             sweeps: Sweeps::default(),
             sweep_retry: None,
             next_leftovers: None,
@@ -331,11 +326,7 @@ impl Agent {
             Event::OwnerMade { run, result } => self.owner_made(run, result),
             Event::Confirmed { key, found } => self.confirmed(key, found),
             Event::Searched { attempt, found } => self.searched(attempt, found),
-            Event::Released {
-                attempt,
-                namespace,
-                uid,
-            } => self.released(attempt, &namespace, uid),
+            Event::Released { attempt, namespace } => self.released(attempt, &namespace),
             Event::Swept { sweep, succeeded } => self.swept(sweep, succeeded),
             Event::Leftovers(found) => self.sweeps.found(found, Instant::now()),
             Event::Stripped(key) => self.stripped(&key),
