@@ -14,7 +14,7 @@ use super::launching::RunEntry;
 use super::{Agent, Shards};
 use crate::attempts::{End, FailureClass, Fleet, Phase};
 use crate::connect::{Welcome, convert, duration};
-use crate::secrets::Secrets;
+use crate::secrets::{self, Secrets};
 
 impl Agent {
     pub(super) fn up(&mut self, welcome: &Welcome) {
@@ -73,16 +73,17 @@ impl Agent {
         let Some(installation) = self.installation else {
             return;
         };
-        let secrets = Secrets {
+        let keeper = Secrets {
             api: self.api.clone(),
             installation,
             own_namespace: self.settings.own_namespace.clone(),
         };
         let (outbox, calls) = (Arc::clone(&self.outbox), Arc::clone(&self.secret_calls));
+        let deadline = secrets::deadline(&call);
         self.spawn(async move {
             // Never closed.
             let permit = calls.acquire().await.ok();
-            let answer = secrets.answer(call).await;
+            let answer = keeper.answer(call, deadline).await;
             outbox.answer(stream, answer);
             drop(permit);
         });

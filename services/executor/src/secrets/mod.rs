@@ -5,6 +5,7 @@ mod values;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::SecretFault as Fault;
 use windlass_api::dispatch::v1::secret_answer::Outcome;
@@ -27,6 +28,11 @@ const MAX_KEY_BYTES: usize = 8 * 1024;
 /// How long a call takes at most, when the scheduler does not say.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Until when a call that comes now is waited for.
+pub(crate) fn deadline(call: &dispatch::SecretCall) -> Instant {
+    Instant::now() + call.timeout.and_then(crate::connect::duration).unwrap_or(TIMEOUT)
+}
+
 type Result<T> = std::result::Result<T, dispatch::SecretRefusal>;
 
 /// Who carries calls out.
@@ -41,15 +47,15 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Carries a call out; what came of it.
-    pub(crate) async fn answer(&self, call: dispatch::SecretCall) -> dispatch::SecretAnswer {
-        let timeout = call.timeout.and_then(crate::connect::duration).unwrap_or(TIMEOUT);
+    /// Carries a call out that is waited for until the deadline; what came of it. One whose deadline is over is not begun.
+    pub(crate) async fn answer(&self, call: dispatch::SecretCall, deadline: Instant) -> dispatch::SecretAnswer {
+        let late = || Err(refusal(Fault::Unreachable, "not done in time".to_owned()));
         let number = call.call;
-        let done = tokio::time::timeout(timeout, self.carry_out(call)).await;
-        let done = done.unwrap_or_else(|_| {
-            let message = format!("not done within {timeout:?}");
-            Err(refusal(Fault::Unreachable, message))
-        });
+        let done = match Instant::now() < deadline {
+            true => tokio::time::timeout_at(deadline, self.carry_out(call)).await,
+            false => Ok(late()),
+        };
+        let done = done.unwrap_or_else(|_| late());
         if let Err(refusal) = &done {
             tracing::debug!(call = number, fault = ?refusal.fault(), right = refusal.right, "call about a secret refused");
         }
@@ -251,6 +257,29 @@ fn described<'a>(head: &SecretHead, keys: impl ExactSizeIterator<Item = &'a str>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_call_whose_deadline_is_over_is_not_begun() {
+        let nobody = kube::Config::new("http://127.0.0.1:9".parse().expect("an address"));
+        let secrets = Secrets {
+            api: Api::new(kube::Client::try_from(nobody).expect("a client")),
+            installation: InstallationId::from_bytes([1; 16]),
+            own_namespace: Some("windlass".to_owned()),
+        };
+        let call = || dispatch::SecretCall {
+            call: 3,
+            namespace: "windlass".to_owned(),
+            ..dispatch::SecretCall::default()
+        };
+        let fault = |answer: dispatch::SecretAnswer| match answer.outcome {
+            Some(Outcome::Refusal(refusal)) => refusal.fault(),
+            other => panic!("not refused: {other:?}"),
+        };
+        let answer = secrets.answer(call(), Instant::now()).await;
+        assert_eq!((answer.call, fault(answer)), (3, Fault::Unreachable));
+        let answer = secrets.answer(call(), deadline(&call())).await;
+        assert_eq!(fault(answer), Fault::OwnNamespace, "this one is looked at");
+    }
 
     #[test]
     fn i11_the_keys_that_are_told_are_bounded_and_counted() {
