@@ -521,7 +521,8 @@ impl Session {
         self.respond(self.sequence, message).await;
     }
 
-    async fn respond(&mut self, sequence: u64, message: ToExecutor) {
+    /// Says something with this number; 0 for what is not numbered.
+    pub async fn respond(&mut self, sequence: u64, message: ToExecutor) {
         let acknowledged = if self.acknowledge { self.acknowledged } else { 0 };
         let response = dispatch::ConnectResponse {
             sequence,
