@@ -72,6 +72,8 @@ pub struct Options {
     pub executor_args: Vec<String>,
     /// No log relay: the containers have no logs, or nobody wants them.
     pub without_relay: bool,
+    /// Services log everything that they can, as JSON, and serve metrics.
+    pub talkative: bool,
     /// Tokens with roles and TLS, instead of one token and plain text.
     pub secured: Option<Secured>,
 }
@@ -97,6 +99,7 @@ pub struct Deployment {
     folder: TempDir,
     options: Options,
     ports: BTreeMap<Part, u16>,
+    metrics_ports: BTreeMap<Part, u16>,
     processes: BTreeMap<Part, Child>,
 }
 
@@ -117,6 +120,7 @@ impl Deployment {
             folder,
             options,
             ports: BTreeMap::from(ports),
+            metrics_ports: Part::SERVICES.map(|part| (part, free_port())).into(),
             processes: BTreeMap::new(),
         };
         if deployment.options.kubeconfig.is_none() {
@@ -145,6 +149,14 @@ impl Deployment {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[&part]))
     }
 
+    /// Where a service of a talkative deployment serves its metrics.
+    ///
+    /// # Panics
+    /// When the part is no service.
+    pub fn metrics_url(&self, part: Part) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.metrics_ports[&part])
+    }
+
     /// The kubeconfig of its cluster.
     pub fn kubeconfig(&self) -> PathBuf {
         let local = || self.folder.path().join("cluster/kubeconfig");
@@ -164,6 +176,10 @@ impl Deployment {
             .open(self.folder.path().join(format!("{}.log", part.name())))
             .expect("a log file");
         let mut command = self.command(part);
+        if let (true, Some(port)) = (self.options.talkative, self.metrics_ports.get(&part)) {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string();
+            command.args(["--log", "trace", "--log-format", "json", "--metrics-addr", &address]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

@@ -62,6 +62,15 @@ const WITHOUT_SERVER: &[(&str, &str)] = &[
     ("bad-address", "list --server http://"),
     ("no-token-file", "list --token-file nothing"),
     ("detach-local", "run hello.yaml --local --detach"),
+    ("help-secret-put", "secret put --help"),
+    ("secret-put-nothing", "secret put warehouse"),
+    ("secret-put-literal", "secret put warehouse password=hunter2"),
+    (
+        "secret-put-no-file",
+        "secret put warehouse --from-file password=nothing",
+    ),
+    ("secret-put-no-pair", "secret put warehouse --from-file password"),
+    ("secret-put-no-pairs", "secret put warehouse --env-file hello.yaml"),
 ];
 
 /// Commands against one `windlass dev`, in this order.
@@ -167,6 +176,21 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ("get-deleted", "get fails-one"),
     ("delete-retried", "delete halfway-one halfway-two"),
     ("logs-reused-deleted", "logs halfway-three fetch"),
+    ("secret-list-empty", "secret list"),
+    ("secret-put", "secret put warehouse --env-file warehouse.env"),
+    (
+        "secret-put-again",
+        "secret put warehouse --create-only --env-file warehouse.env",
+    ),
+    ("secret-put-remove", "secret put warehouse --remove USER -o yaml"),
+    ("secret-put-name", "secret put Ware_House --env-file warehouse.env"),
+    (
+        "secret-put-absent",
+        "secret put lake --update-only --env-file warehouse.env",
+    ),
+    ("secret-list", "secret list"),
+    ("secret-list-json", "secret list -o json"),
+    ("secret-delete", "secret delete warehouse lake"),
     ("wrong-token", "list --token-file hello.yaml"),
     ("dev-held", "dev"),
 ];

@@ -1,11 +1,15 @@
 //! The command line as clap sees it.
 
+mod secret;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use windlass_ids::InstallationId;
+
+pub use secret::{ClusterOfSecrets, SecretArgs, SecretCommand, SecretDeleteArgs, SecretListArgs, SecretPutArgs};
 
 /// Windlass runs pipelines (DAGs of container steps) on Kubernetes, or on this machine.
 #[derive(Debug, Parser)]
@@ -188,6 +192,8 @@ pub enum Command {
     ConfirmDead(ConfirmDeadArgs),
     /// Draw the steps of a pipeline file or of a run.
     Graph(GraphArgs),
+    /// Keep values for steps in Kubernetes Secrets.
+    Secret(SecretArgs),
     /// Look after a Kubernetes cluster.
     Cluster(ClusterArgs),
     /// Print a completion script for a shell.
@@ -757,8 +763,8 @@ Examples:
   windlass token ana --role submitter=team-a,team-b --role viewer='*' >> access.yaml
   windlass token executor --role service --out executor.token >> access.yaml
 
-Roles: viewer looks at runs and logs; submitter also submits and cancels; admin also deletes and confirms the
-death of attempts; service is for executors and log relays, in the whole installation.
+Roles: viewer looks at runs and logs; submitter also submits and cancels; admin also deletes, keeps secrets and
+confirms the death of attempts; service is for executors and log relays, in the whole installation.
 The entry goes to standard output and holds a hash only. The token is shown this once, on standard error.")]
 /// Arguments of `token`.
 pub struct TokenArgs {

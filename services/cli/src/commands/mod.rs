@@ -19,6 +19,7 @@ mod render;
 mod retry;
 mod run;
 mod run_step;
+mod secret;
 mod token;
 mod validate;
 mod wait;
@@ -52,6 +53,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
             with_session(global, async |session| confirm_dead::run(session, args).await).await
         }
         Command::Graph(args) => graph::run(global, args).await,
+        Command::Secret(args) => secret::run(global, args).await,
         Command::Cluster(args) => match &args.command {
             ClusterCommand::Purge(args) => purge::run(global, args).await,
         },

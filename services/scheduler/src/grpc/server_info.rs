@@ -7,13 +7,14 @@ use windlass_api::server::v1::{GetServerInfoRequest, GetServerInfoResponse};
 use super::Api;
 
 /// What this server can do beyond protocol 1.
-const CAPABILITIES: [&str; 6] = [
+const CAPABILITIES: [&str; 7] = [
     "explain",
     "watch-resume",
     "confirm-dead",
     "matrix",
     "workspace",
     "retry",
+    "secrets",
 ];
 
 #[tonic::async_trait]
