@@ -7,8 +7,12 @@ const PUBLIC: &[&str] = &[
     "windlass.run.v1",
     "windlass.pipeline.v1",
     "windlass.log.v1",
+    "windlass.secret.v1",
     "windlass.server.v1",
 ];
+
+/// Messages that carry secret values: their `Debug` is written by hand and shows none (I8).
+const REDACTED: &[&str] = &["windlass.secret.v1.PutSecretRequest", "windlass.dispatch.v1.SecretPut"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
@@ -53,13 +57,16 @@ fn compile(
         "windlass.dispatch.v1.Launch.overlay_json",
         "windlass.dispatch.v1.StepTemplate.template_json",
     ]);
+    prost.skip_debug(REDACTED);
     // Without the transport helpers, whose `connect` would clash with the RPC of that name: clients are made from a channel.
     let mut builder = tonic_prost_build::configure()
         .build_transport(false)
         .codec_path(codec)
         .out_dir(out);
     if !public {
-        builder = builder.extern_path(".windlass.run.v1", "crate::run::v1");
+        builder = builder
+            .extern_path(".windlass.run.v1", "crate::run::v1")
+            .extern_path(".windlass.secret.v1", "crate::secret::v1");
     }
     builder.compile_fds_with_config(descriptors, prost)?;
     Ok(())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -18,6 +18,7 @@ use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_service::{AuthenticatedChannel, ChannelSettings, ClientTls, connect_lazy};
 
 use crate::binaries::binary;
+use crate::ports::Port;
 use crate::wait::until;
 
 /// Token of everything in a deployment.
@@ -72,6 +73,8 @@ pub struct Options {
     pub executor_args: Vec<String>,
     /// No log relay: the containers have no logs, or nobody wants them.
     pub without_relay: bool,
+    /// Services log everything that they can, as JSON, and serve metrics.
+    pub talkative: bool,
     /// Tokens with roles and TLS, instead of one token and plain text.
     pub secured: Option<Secured>,
 }
@@ -96,7 +99,8 @@ pub struct Secured {
 pub struct Deployment {
     folder: TempDir,
     options: Options,
-    ports: BTreeMap<Part, u16>,
+    ports: BTreeMap<Part, Port>,
+    metrics_ports: BTreeMap<Part, Port>,
     processes: BTreeMap<Part, Child>,
 }
 
@@ -112,11 +116,12 @@ impl Deployment {
             Part::Relay,
             Part::SecondExecutor,
         ];
-        let ports = parts.map(|part| (part, free_port()));
+        let ports = parts.map(|part| (part, Port::take()));
         let mut deployment = Self {
             folder,
             options,
             ports: BTreeMap::from(ports),
+            metrics_ports: Part::SERVICES.map(|part| (part, Port::take())).into(),
             processes: BTreeMap::new(),
         };
         if deployment.options.kubeconfig.is_none() {
@@ -142,7 +147,15 @@ impl Deployment {
 
     /// Address of a part.
     pub fn address(&self, part: Part) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[&part]))
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[&part].number()))
+    }
+
+    /// Where a service of a talkative deployment serves its metrics.
+    ///
+    /// # Panics
+    /// When the part is no service.
+    pub fn metrics_url(&self, part: Part) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.metrics_ports[&part].number())
     }
 
     /// The kubeconfig of its cluster.
@@ -164,6 +177,10 @@ impl Deployment {
             .open(self.folder.path().join(format!("{}.log", part.name())))
             .expect("a log file");
         let mut command = self.command(part);
+        if let (true, Some(port)) = (self.options.talkative, self.metrics_ports.get(&part)) {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())).to_string();
+            command.args(["--log", "trace", "--log-format", "json", "--metrics-addr", &address]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
@@ -256,7 +273,7 @@ impl Deployment {
         let tls = secured.is_some_and(|secured| !secured.args.is_empty());
         // Certificates are for names.
         match tls {
-            true => format!("https://localhost:{}", self.ports[&part]),
+            true => format!("https://localhost:{}", self.ports[&part].number()),
             false => format!("http://{}", self.address(part)),
         }
     }
@@ -316,6 +333,12 @@ impl Deployment {
         self.processes
             .get_mut(&part)
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Starts of the scheduler use the one that dies at a moment, such as `before:7`, from now on.
+    pub fn become_crashing(&mut self, moment: &str) {
+        self.options.scheduler = Some(binary("crashing-scheduler"));
+        self.options.scheduler_env = BTreeMap::from([("WINDLASS_CRASH".to_owned(), moment.to_owned())]);
     }
 
     /// Starts of the scheduler use the ordinary program and environment from now on.
@@ -445,9 +468,4 @@ impl Drop for Deployment {
             child.wait().ok();
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod deployment;
 pub mod iris;
 pub mod pipelines;
+pub mod ports;
 pub mod real_cluster;
 pub mod real_scale;
 pub mod usage;

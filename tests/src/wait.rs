@@ -34,3 +34,12 @@ pub async fn until_within<T, E: Display>(
         }
     }
 }
+
+/// Whether a process runs.
+pub fn is_alive(pid: u32) -> bool {
+    // A zombie is dead: its state is the first letter after the name.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}

@@ -8,7 +8,7 @@ use windlass_tests::binaries::binary;
 use windlass_tests::client::{get, logs, steps, submit, watch_to_end};
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
-use windlass_tests::wait::until;
+use windlass_tests::wait::{is_alive, until};
 
 /// More commits than the run can take; the sweep ends by itself when a scheduler outlives its run.
 const MOST_COMMITS: u64 = 200;
@@ -82,14 +82,6 @@ async fn survive(moment: &str) -> bool {
     );
     assert_eq!(get(&deployment, &run).await.state(), RunState::Succeeded);
     died
-}
-
-fn is_alive(pid: u32) -> bool {
-    // A zombie is dead: its state is the first letter after the name.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ")
-        .next()
-        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 async fn sweep(side: &str) {

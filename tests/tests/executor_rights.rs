@@ -5,8 +5,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+use tonic_types::StatusExt as _;
 use windlass_api::convert::pipeline_to_proto;
 use windlass_api::run::v1::{CancelRunRequest, Run, RunState, SubmitRunRequest};
+use windlass_api::secret::v1::secret_service_client::SecretServiceClient;
+use windlass_api::secret::v1::{DeleteSecretRequest, ListSecretsRequest, PutSecretMode, PutSecretRequest};
 use windlass_tests::client::watch_to_end_in;
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
@@ -30,6 +33,45 @@ async fn submit(deployment: &Deployment, namespace: &str, steps: serde_json::Val
     };
     let response = deployment.runs().submit_run(request).await.expect("accepted");
     response.into_inner().run.expect("a run")
+}
+
+/// Every right to Secrets is needed once: a create; a change, which looks first; a list; a deletion.
+async fn keep_a_secret(deployment: &Deployment, namespace: &str) {
+    let mut secrets = SecretServiceClient::new(deployment.channel(Part::Scheduler));
+    let put = |value: &str, mode: PutSecretMode| PutSecretRequest {
+        namespace: namespace.to_owned(),
+        name: "warehouse".to_owned(),
+        mode: mode.into(),
+        data: [("password".to_owned(), value.as_bytes().to_vec())].into(),
+        ..PutSecretRequest::default()
+    };
+    let created = secrets.put_secret(put("one", PutSecretMode::Create)).await;
+    assert!(created.expect("created").into_inner().created);
+    let changed = secrets.put_secret(put("two", PutSecretMode::Update)).await;
+    assert!(!changed.expect("changed").into_inner().created);
+    let list = ListSecretsRequest {
+        namespace: namespace.to_owned(),
+        ..ListSecretsRequest::default()
+    };
+    let listed = secrets.list_secrets(list).await.expect("listed").into_inner();
+    assert_eq!(listed.secrets.len(), 1, "{listed:?}");
+    let delete = DeleteSecretRequest {
+        namespace: namespace.to_owned(),
+        name: "warehouse".to_owned(),
+        ..DeleteSecretRequest::default()
+    };
+    secrets.delete_secret(delete).await.expect("deleted");
+
+    let elsewhere = PutSecretRequest {
+        namespace: "kube-system".to_owned(),
+        ..put("one", PutSecretMode::Create)
+    };
+    let refused = secrets.put_secret(elsewhere).await.expect_err("no right there");
+    let info = refused.get_details_error_info().expect("a reason");
+    assert_eq!(
+        (info.reason.as_str(), info.metadata["right"].as_str()),
+        ("RIGHT_MISSING", "create secrets")
+    );
 }
 
 /// behaviours U15
@@ -93,6 +135,8 @@ async fn runs_need_no_more_than_the_rights_of_the_chart() {
     let ended = watch_to_end_in(&deployment, &namespace.name, &long.name).await;
     assert_eq!(ended.state(), RunState::Cancelled, "{ended:?}");
 
+    keep_a_secret(&deployment, &namespace.name).await;
+
     // Nothing is left: pods go by collection, and owner objects, too.
     let owners: Api<ConfigMap> = Api::namespaced(cluster.client().await, &namespace.name);
     until_within(CLEANED, "no trace is left", async || {
@@ -143,14 +187,13 @@ async fn what_an_executor_does_not_need_is_refused_to_it() {
         assert!(may(verb, "pods", &own.name).await, "{verb}");
         assert!(!may(verb, "pods", "kube-system").await, "{verb} in kube-system");
     }
+    for verb in ["create", "get", "patch", "list", "delete"] {
+        assert!(may(verb, "secrets", &own.name).await, "{verb}");
+        assert!(!may(verb, "secrets", "kube-system").await, "{verb} in kube-system");
+        assert!(!may(verb, "secrets", "").await, "{verb} everywhere");
+    }
     for verb in ["get", "list", "watch", "create", "update", "patch", "delete"] {
-        for resource in [
-            "secrets",
-            "serviceaccounts",
-            "serviceaccounts/token",
-            "roles",
-            "rolebindings",
-        ] {
+        for resource in ["serviceaccounts", "serviceaccounts/token", "roles", "rolebindings"] {
             assert!(!may(verb, resource, &own.name).await, "{verb} {resource}");
             assert!(!may(verb, resource, "").await, "{verb} {resource} everywhere");
         }
@@ -162,6 +205,9 @@ async fn what_an_executor_does_not_need_is_refused_to_it() {
         ("update", "pods"),
         ("create", "pods/eviction"),
         ("list", "configmaps"),
+        ("watch", "secrets"),
+        ("update", "secrets"),
+        ("deletecollection", "secrets"),
         ("create", "nodes"),
         ("patch", "nodes"),
         ("list", "namespaces"),

@@ -169,6 +169,11 @@ impl CliError {
             (_, Some("STORE_FULL")) => {
                 error.hint("free some space on the scheduler's disk; what it accepted goes on meanwhile")
             }
+            (_, Some("SECRET_NOT_FOUND")) => {
+                error.hint("`windlass secret list` shows those that Windlass manages; -n names another namespace")
+            }
+            (_, Some("SECRET_EXISTS")) => error.hint("without --create-only its keys are set and the others stay"),
+            (_, Some("CLUSTER_AMBIGUOUS")) => error.hint("--cluster names one"),
             (_, Some("QUEUE_FULL")) => error.hint("try again in a moment"),
             _ => error,
         }

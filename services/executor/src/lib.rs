@@ -11,6 +11,7 @@ mod connect;
 mod feed;
 pub mod kubernetes;
 pub mod metrics;
+mod secrets;
 pub mod server;
 
 pub use config::{Config, ConfigError};

@@ -86,6 +86,15 @@ impl RunDefinition {
         self.resolved.find_step(name).map(StepIndex)
     }
 
+    /// The steps with this name: one after expansion, or all instances of one in the file.
+    pub(crate) fn find_steps(&self, name: &str) -> Option<std::ops::Range<u32>> {
+        if let Some(step) = self.resolved.find_step(name) {
+            return Some(step..step + 1);
+        }
+        let source = self.resolved.sources.iter().find(|source| source.name == name)?;
+        Some(source.first..source.first + source.count)
+    }
+
     /// What must end before a step.
     pub(crate) fn upstream(&self, step: StepIndex) -> impl Iterator<Item = StepIndex> + '_ {
         self.spec.graph().upstream(step).iter().copied()
@@ -98,13 +107,18 @@ impl RunDefinition {
         if upstream.len() <= most {
             return upstream.iter().map(|step| self.step_name(*step)).collect();
         }
+        self.source_names(upstream, most)
+    }
+
+    /// Names of ascending steps as they may stand in the file, at most `most`: the name of a matrix step means all of its instances.
+    pub(crate) fn source_names(&self, steps: &[StepIndex], most: usize) -> Vec<String> {
         let mut names = Vec::new();
         let mut position = 0;
-        while position < upstream.len() && names.len() < most {
-            let first = upstream[position];
+        while position < steps.len() && names.len() < most {
+            let first = steps[position];
             let whole = self.resolved.source(first.0).filter(|source| {
                 // Ascending and without duplicates: its last instance tells whether all of them are there.
-                let last = upstream.get(position + source.count as usize - 1);
+                let last = steps.get(position + source.count as usize - 1);
                 source.first == first.0 && last.is_some_and(|last| last.0 == first.0 + source.count - 1)
             });
             names.push(whole.map_or_else(|| self.step_name(first), |source| source.name.clone()));

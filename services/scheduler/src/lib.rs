@@ -4,7 +4,7 @@
 //! Readers see the read model and the store's history, never the core. Sessions of executors and log relays are volatile: what is
 //! lost with them is derived again from the store and from inventories.
 //!
-//! It never talks to Kubernetes and never sees a secret's value.
+//! It never talks to Kubernetes. A secret's value passes through it on its way to an executor, and is neither looked at nor kept.
 
 mod admission;
 mod config;
@@ -19,6 +19,7 @@ mod lookup;
 mod metric;
 mod read_model;
 mod relays;
+mod secrets;
 pub mod server;
 mod shared;
 pub mod store;

@@ -4,6 +4,7 @@
 //! know (I9); the internal protocols tolerate them, so that versions can differ while an installation is upgraded.
 
 pub mod convert;
+mod redacted;
 pub mod refusal;
 pub mod strict;
 
@@ -18,6 +19,9 @@ pub const INTERNAL_PROTOCOL: u32 = 1;
 
 /// The least version of the internal protocols that this build speaks.
 pub const INTERNAL_PROTOCOL_MIN: u32 = 1;
+
+/// Capability of an executor that carries out SecretCalls.
+pub const SECRETS_CAPABILITY: &str = "secrets";
 
 /// Bound on a SubmitRun request, in bytes.
 pub const MAX_SUBMIT_BYTES: usize = 64 * 1024 * 1024;
@@ -42,6 +46,7 @@ package! {
     run: "public", "windlass.run.v1", "Runs.";
     pipeline: "public", "windlass.pipeline.v1", "The pipeline model.";
     log: "public", "windlass.log.v1", "Logs.";
+    secret: "public", "windlass.secret.v1", "Secrets.";
     server: "public", "windlass.server.v1", "The server itself.";
     dispatch: "internal", "windlass.dispatch.v1", "Between scheduler and executors.";
     feed: "internal", "windlass.feed.v1", "Between executors and log relays.";

@@ -40,6 +40,9 @@ pub struct Workspace {
     /// Where it is mounted; [`crate::WORKSPACE_PATH`] when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_path: Option<String>,
+    /// The run whose folder it is; the run's own when absent. A retried run goes on in the folder of the run that it retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder_of: Option<RunId>,
 }
 
 /// A file of the submission.

@@ -44,6 +44,8 @@ impl Annotation {
     pub const PIPELINE: &'static str = "windlass.dev/pipeline";
     /// Full name of the step.
     pub const STEP: &'static str = "windlass.dev/step";
+    /// Id of the request that created a Secret.
+    pub const REQUEST_ID: &'static str = "windlass.dev/request-id";
     /// Present when exit code 0 after a deletion or eviction counts as success.
     pub const ACCEPT_EXIT_ZERO: &'static str = "windlass.dev/accept-exit-zero-when-terminated";
     /// Keeps the cluster autoscaler from removing the node below the pod.

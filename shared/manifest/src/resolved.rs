@@ -40,6 +40,7 @@ fn workspace(workspace: &ResolvedWorkspace) -> Result<Workspace, ManifestError> 
             .map(|volume| fragment::<Volume>("workspace.volume", volume))
             .transpose()?,
         mount_path: Some(workspace.mount_path.clone()),
+        folder_of: None,
     })
 }
 

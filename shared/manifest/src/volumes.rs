@@ -65,16 +65,17 @@ pub(crate) fn workspace_path(run: &Run) -> Option<&str> {
     Some(workspace.mount_path.as_deref().unwrap_or(WORKSPACE_PATH))
 }
 
-/// The workspace: a folder for this run in the pipeline's volume, else in the operator's, else one of the host.
+/// The workspace: the folder of this run, or of the one that it retries, in the pipeline's volume, else in the operator's, else one of the host.
 pub(crate) fn workspace(settings: &Settings, run: &Run) -> Result<Option<Mounted>, ManifestError> {
     let (Some(workspace), Some(path)) = (&run.context.workspace, workspace_path(run)) else {
         return Ok(None);
     };
+    let folder = workspace.folder_of.unwrap_or(run.id);
     let source = match (&workspace.volume, &settings.workspace) {
         (Some(volume), _) => volume,
         (None, WorkspaceDefault::Volume(volume)) => volume,
         (None, WorkspaceDefault::HostFolder(root)) => {
-            let folder = host_folder(format!("{}/{}", root.trim_end_matches('/'), run.id));
+            let folder = host_folder(format!("{}/{folder}", root.trim_end_matches('/')));
             return Ok(Some((folder, mount(WORKSPACE_VOLUME, path, false))));
         }
         (None, WorkspaceDefault::None) => return Err(ManifestError::NoWorkspaceVolume),
@@ -84,7 +85,7 @@ pub(crate) fn workspace(settings: &Settings, run: &Run) -> Result<Option<Mounted
         ..source.clone()
     };
     let mount = VolumeMount {
-        sub_path: Some(format!("windlass/{}", run.id)),
+        sub_path: Some(format!("windlass/{folder}")),
         ..mount(WORKSPACE_VOLUME, path, false)
     };
     Ok(Some((volume, mount)))

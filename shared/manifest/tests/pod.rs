@@ -213,12 +213,44 @@ fn a_workspace_is_a_folder_of_the_run_or_refused() {
     run.context.workspace = Some(Workspace {
         volume: Some(volume),
         mount_path: Some("/work".to_owned()),
+        folder_of: None,
     });
     let claimed = make(WorkspaceDefault::None, &run).expect("a pod");
     let mount = &main_of(&claimed).volume_mounts.as_ref().expect("mounts")[0];
     assert_eq!(
         (mount.mount_path.as_str(), mount.sub_path.as_deref()),
         ("/work", Some(&*format!("windlass/{}", run.id)))
+    );
+}
+
+#[test]
+fn a_retried_run_goes_on_in_the_folder_of_the_first_one() {
+    let mut run = run();
+    let first = windlass_ids::RunId::from_bytes([9; 16]);
+    run.context.workspace = Some(Workspace {
+        folder_of: Some(first),
+        ..Workspace::default()
+    });
+    let place = |workspace| {
+        let settings = Settings {
+            workspace,
+            default_image: None,
+        };
+        let spec = pod(&settings, &run, &step(), ATTEMPT, None).expect("a pod").spec;
+        let spec = spec.expect("a spec");
+        let host = spec.volumes.as_ref().expect("volumes")[0].host_path.clone();
+        let mounts = main_of(&spec).volume_mounts.as_ref().expect("mounts");
+        host.map_or_else(|| mounts[0].sub_path.clone(), |host| Some(host.path))
+    };
+    let volume: Volume =
+        serde_json::from_value(json!({"name": "x", "persistentVolumeClaim": {"claimName": "team"}})).expect("a volume");
+    assert_eq!(
+        place(WorkspaceDefault::Volume(Box::new(volume))),
+        Some(format!("windlass/{first}"))
+    );
+    assert_eq!(
+        place(WorkspaceDefault::HostFolder("/data".to_owned())),
+        Some(format!("/data/{first}"))
     );
 }
 

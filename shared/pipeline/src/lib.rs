@@ -31,6 +31,7 @@ mod substitute;
 mod texts;
 pub mod violation;
 
+pub use check::{is_data_key, is_dns_subdomain};
 pub use duration::Millis;
 pub use fragment::Fragment;
 pub use hash::{ContentHash, content_hash, content_hash_hex};

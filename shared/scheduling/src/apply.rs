@@ -73,6 +73,7 @@ impl Change {
             | ChangeKind::RunEnded { .. } => None,
             ChangeKind::StepReady { step }
             | ChangeKind::StepSkipped { step, .. }
+            | ChangeKind::StepCached { step, .. }
             | ChangeKind::StepCancelled { step, .. }
             | ChangeKind::StepFailed { step, .. }
             | ChangeKind::AttemptLaunched { step, .. }
@@ -146,6 +147,7 @@ impl Run {
                 self.set_state(*step, StepState::Ready, at);
             }
             ChangeKind::StepSkipped { step, .. } => self.set_state(*step, StepState::Skipped, at),
+            ChangeKind::StepCached { step, .. } => self.set_state(*step, StepState::Cached, at),
             ChangeKind::StepCancelled { step, .. } => self.set_state(*step, StepState::Cancelled, at),
             ChangeKind::StepFailed { step, .. } => self.set_state(*step, StepState::Failed, at),
             _ => return self.apply_to_attempt(&change.kind, at),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
 
 use crate::state::{
     AttemptPhase, Budget, FailureClass, LostCause, RunReason, RunState, SkipReason, StepFailure, StopCause,
@@ -25,7 +25,7 @@ pub struct Change {
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// The run was accepted: `QUEUED`, all steps `WAITING`.
+    /// The run was accepted: `QUEUED`, all steps `WAITING`. `StepCached` of every reused step follows at once.
     RunAccepted,
     /// The first step was launched: `RUNNING`.
     RunStarted,
@@ -49,6 +49,13 @@ pub enum ChangeKind {
         step: StepIndex,
         /// Why.
         reason: SkipReason,
+    },
+    /// The step does not run, since an earlier run has done its work: `CACHED`.
+    StepCached {
+        /// The step.
+        step: StepIndex,
+        /// The successful attempt of the same step in an earlier run. Never one of this run.
+        source: AttemptId,
     },
     /// A step without a live attempt was cancelled: `CANCELLED`.
     StepCancelled {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, Shard, Timestamp};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, Shard, StepIndex, Timestamp};
 
 use crate::change::AttemptEnd;
 use crate::spec::RunSpec;
@@ -16,6 +16,13 @@ pub enum Event {
     RunSubmitted {
         /// The run.
         spec: Arc<RunSpec>,
+    },
+    /// A client retries an ended run: a run of its own, which reuses what the earlier one has done.
+    RunRetried {
+        /// The new run.
+        spec: Arc<RunSpec>,
+        /// Steps that do not run again. A step is among them only with all of its upstream steps.
+        reused: Vec<Reused>,
     },
     /// A client wants a run to stop.
     ///
@@ -100,6 +107,15 @@ pub enum Event {
         /// The list.
         inventory: Box<Inventory>,
     },
+}
+
+/// A step whose work an earlier run has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reused {
+    /// The step, in the new run.
+    pub step: StepIndex,
+    /// The successful attempt in the earlier run.
+    pub source: AttemptId,
 }
 
 /// What an executor saw of an attempt.

@@ -172,6 +172,28 @@ impl Graph {
         self.downstream.of(step)
     }
 
+    /// The steps that fit and before which all steps fit, ascending. Costs O(steps + edges).
+    pub fn closed_upwards(&self, fits: impl Fn(StepIndex) -> bool) -> Vec<StepIndex> {
+        let mut remaining: Vec<usize> = self.indices().map(|step| self.upstream(step).len()).collect();
+        let mut open: Vec<StepIndex> = self.indices().filter(|step| remaining[step.as_usize()] == 0).collect();
+        let mut closed = Vec::new();
+        while let Some(step) = open.pop() {
+            if !fits(step) {
+                continue;
+            }
+            closed.push(step);
+            for next in self.downstream(step) {
+                let left = &mut remaining[next.as_usize()];
+                *left -= 1;
+                if *left == 0 {
+                    open.push(*next);
+                }
+            }
+        }
+        closed.sort_unstable();
+        closed
+    }
+
     /// Bytes on the heap.
     pub fn memory_usage(&self) -> usize {
         [&self.upstream, &self.downstream]
@@ -273,6 +295,19 @@ mod tests {
                 upstream: StepIndex(0)
             })
         );
+    }
+
+    #[test]
+    fn what_stands_on_something_that_does_not_fit_does_not_fit() {
+        let graph = build(&[&[], &[0], &[1], &[], &[0, 3], &[2, 4]]).expect("a graph");
+        let closed = |but: &[u32]| {
+            let steps = graph.closed_upwards(|step| !but.contains(&step.0));
+            steps.into_iter().map(|step| step.0).collect::<Vec<_>>()
+        };
+        assert_eq!(closed(&[]), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(closed(&[1]), [0, 3, 4]);
+        assert_eq!(closed(&[3]), [0, 1, 2]);
+        assert_eq!(closed(&[0, 3]), []);
     }
 
     #[test]

@@ -144,6 +144,13 @@ fn assert_step(run: &Run, step: StepIndex) {
     assert_eq!(run.has_flag(step, UPSTREAM_FAILED), failed);
     let unsuccessful = states().any(|state| state.is_terminal() && !state.is_success());
     assert_eq!(run.has_flag(step, UPSTREAM_UNSUCCESSFUL), unsuccessful);
+    if state == StepState::Cached {
+        assert_eq!(run.number(step), 0, "reused step {step} was launched");
+        assert!(
+            states().all(|state| state == StepState::Cached),
+            "step {step} is reused, and one before it is not"
+        );
+    }
     match (state, run.attempt(step)) {
         (StepState::Starting | StepState::Running | StepState::LostContact | StepState::RetryWait, None) => {
             panic!("step {step} is {state} without an attempt")

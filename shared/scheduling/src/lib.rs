@@ -59,7 +59,7 @@ pub use change::{
 };
 pub use config::Config;
 pub use effect::{Decision, Effect, Launch};
-pub use event::{Event, Inventory, Observation, ShardSet};
+pub use event::{Event, Inventory, Observation, Reused, ShardSet};
 pub use graph::{Graph, GraphError};
 pub use policy::{Deadlines, FailureMode, LostContact, LostContactAction, RetryBudget, RunIf, StepPolicy};
 pub use rejection::Rejection;

@@ -7,6 +7,7 @@ use windlass_ids::{RunId, StepIndex};
 
 use crate::change::{CancelRequest, ChangeKind};
 use crate::effect::Effect;
+use crate::event::Reused;
 use crate::policy::{FailureMode, RunIf};
 use crate::rejection::Rejection;
 use crate::run::{Run, UPSTREAM_FAILED, UPSTREAM_UNSUCCESSFUL};
@@ -22,13 +23,22 @@ enum Readiness {
 }
 
 impl Scheduler {
-    pub(crate) fn submit(&mut self, turn: &mut Turn<'_>, spec: Arc<RunSpec>) -> Result<(), Rejection> {
+    pub(crate) fn submit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        spec: Arc<RunSpec>,
+        reused: &[Reused],
+    ) -> Result<(), Rejection> {
         let run = spec.run();
         if self.by_id.contains_key(&run) {
             return Err(Rejection::RunExists { run });
         }
+        check_reused(&spec, reused)?;
         let slot = self.insert(Run::new(spec));
         self.emit(turn, slot, ChangeKind::RunAccepted);
+        for Reused { step, source } in reused.iter().copied() {
+            self.emit(turn, slot, ChangeKind::StepCached { step, source });
+        }
         self.file_run(slot);
         Ok(())
     }
@@ -180,6 +190,31 @@ impl Scheduler {
         let (state, reason) = outcome(run);
         self.emit(turn, slot, ChangeKind::RunEnded { state, reason });
         turn.effect(Effect::RunFinished { run: id });
+    }
+}
+
+/// A reused step has done its work before this run began, and so have all steps before it.
+fn check_reused(spec: &RunSpec, reused: &[Reused]) -> Result<(), Rejection> {
+    let refuse = |step, problem| {
+        Err(Rejection::BadReuse {
+            run: spec.run(),
+            step,
+            problem,
+        })
+    };
+    let mut is_reused = vec![false; if reused.is_empty() { 0 } else { spec.steps() }];
+    for Reused { step, source } in reused {
+        match is_reused.get_mut(step.as_usize()) {
+            None => return refuse(*step, "it does not exist"),
+            Some(true) => return refuse(*step, "it is named twice"),
+            Some(_) if source.run == spec.run() => return refuse(*step, "its attempt is of the same run"),
+            Some(known) => *known = true,
+        }
+    }
+    let is_whole = |step: StepIndex| spec.graph().upstream(step).iter().all(|up| is_reused[up.as_usize()]);
+    match reused.iter().find(|reused| !is_whole(reused.step)) {
+        Some(reused) => refuse(reused.step, "an upstream step of it runs again"),
+        None => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why an event was refused. A refused event changes nothing.
 
-use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, RunId};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, RunId, StepIndex};
 
 use crate::state::RunState;
 
@@ -18,6 +18,16 @@ pub enum Rejection {
     RunExists {
         /// The run.
         run: RunId,
+    },
+    /// A step cannot be reused.
+    #[error("step {step} of run {run} cannot be reused: {problem}")]
+    BadReuse {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepIndex,
+        /// What is wrong.
+        problem: &'static str,
     },
     /// The run has ended.
     #[error("run {run} has ended: {state}")]

@@ -85,7 +85,7 @@ states! {
         Skipped = 9, "SKIPPED";
         /// Stopped, or never started because the run was stopped.
         Cancelled = 10, "CANCELLED";
-        /// The result of an earlier run was used; reserved.
+        /// An earlier run has done its work, and it is not done again.
         Cached = 11, "CACHED";
     }
 }

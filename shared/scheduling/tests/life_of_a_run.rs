@@ -271,6 +271,82 @@ fn a_run_that_takes_too_long_fails() {
 }
 
 #[test]
+fn reused_steps_count_as_done_from_the_start() {
+    let mut lab = Lab::with_executor();
+    let mut steps = steps(&[&[], &[], &[0], &[1, 2], &[0, 1]]);
+    steps[4].policy = 1;
+    lab.retry(parameters(1), policies(), steps, &[0, 2]).expect("accepted");
+    assert_eq!(lab.states(), "CACHED STARTING CACHED WAITING WAITING");
+    assert_eq!(lab.launched(), [(1, 1, 1)]);
+    lab.restart();
+    lab.connect(1, 1000);
+    lab.succeeds(1, 1);
+    assert_eq!(lab.states(), "CACHED SUCCEEDED CACHED STARTING SKIPPED");
+    lab.succeeds(3, 1);
+    let news = lab.news();
+    let begin: Vec<&str> = news.lines().take(6).collect();
+    insta::assert_snapshot!(begin.join("\n"), @r"
+    1 +0 run accepted
+    2 +0 0 cached from 0/3
+    3 +0 2 cached from 2/3
+    4 +0 1 ready
+    5 +0 run started
+    6 +0 1/1 launched
+    ");
+    assert_eq!(
+        (lab.run().state, lab.run().count(StepState::Cached)),
+        (RunState::Succeeded, 2)
+    );
+    lab.assert_replays();
+}
+
+#[test]
+fn a_run_that_reuses_everything_has_ended() {
+    let mut lab = Lab::new();
+    lab.retry(parameters(1), policies(), steps(&[&[], &[0]]), &[0, 1])
+        .expect("accepted");
+    assert_eq!(
+        (lab.run().state, lab.run().reason),
+        (RunState::Succeeded, Some(RunReason::Completed))
+    );
+    lab.assert_replays();
+}
+
+#[test]
+fn a_reused_step_is_not_cancelled() {
+    let mut lab = Lab::with_executor();
+    lab.retry(parameters(1), policies(), steps(&[&[], &[0], &[1]]), &[0])
+        .expect("accepted");
+    lab.cancel();
+    lab.fails(1, 1, FailureClass::PodDeleted, Some(143));
+    assert_eq!(lab.states(), "CACHED CANCELLED CANCELLED");
+    assert_eq!(lab.run().state, RunState::Cancelled);
+}
+
+#[test]
+fn a_step_is_reused_only_with_all_steps_before_it() {
+    let mut lab = Lab::with_executor();
+    let mut refused = |reused: &[u32]| match lab.retry(parameters(1), policies(), steps(&[&[], &[0], &[1]]), reused) {
+        Err(Rejection::BadReuse { step, problem, .. }) => format!("{step}: {problem}"),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(refused(&[1]), "1: an upstream step of it runs again");
+    assert_eq!(refused(&[0, 2]), "2: an upstream step of it runs again");
+    assert_eq!(refused(&[0, 0]), "0: it is named twice");
+    assert_eq!(refused(&[3]), "3: it does not exist");
+    let spec = RunSpec::new(parameters(9), policies(), steps(&[&[]])).expect("a spec");
+    let reused = vec![Reused {
+        step: windlass_ids::StepIndex(0),
+        source: attempt(9, 0, 1),
+    }];
+    let own = lab.try_handle(Event::RunRetried {
+        spec: std::sync::Arc::new(spec),
+        reused,
+    });
+    assert!(matches!(own, Err(Rejection::BadReuse { .. })), "{own:?}");
+}
+
+#[test]
 fn unknown_and_repeated_runs_are_refused() {
     let mut lab = Lab::with_executor();
     lab.submit_plain(&[&[]]);

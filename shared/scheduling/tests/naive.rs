@@ -6,7 +6,7 @@ mod support;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::random::{MODES, config, graph, policies, spec_steps};
+use support::random::{MODES, config, graph, policies, reusable, spec_steps};
 use support::{Lab, parameters};
 use windlass_scheduling::*;
 
@@ -24,6 +24,7 @@ enum Is {
     Failed,
     Skipped,
     Cancelled,
+    Reused,
 }
 
 /// How an attempt ends: class and exit code; success without a class.
@@ -51,7 +52,7 @@ struct Naive {
 }
 
 impl Naive {
-    fn new(steps: &[StepSpec], mode: FailureMode) -> Self {
+    fn new(steps: &[StepSpec], mode: FailureMode, reused: &[u32]) -> Self {
         let count = steps.len();
         let mut naive = Self {
             steps: steps.to_vec(),
@@ -62,6 +63,9 @@ impl Naive {
             stopping: vec![false; count],
             cancelled: false,
         };
+        for step in reused {
+            naive.is[*step as usize] = Is::Reused;
+        }
         naive.settle();
         naive
     }
@@ -232,6 +236,7 @@ fn seen(lab: &Lab, step: usize) -> Is {
         StepState::Failed => Is::Failed,
         StepState::Skipped => Is::Skipped,
         StepState::Cancelled => Is::Cancelled,
+        StepState::Cached => Is::Reused,
         other => panic!("step {step} is {other}"),
     }
 }
@@ -242,7 +247,8 @@ fn end(lab: &mut Lab, step: usize, number: u32, (class, exit_code): Outcome) {
     lab.ends(u32::try_from(step).expect("small"), number, end);
 }
 
-fn start(rows: &[support::random::Row], mode: FailureMode) -> (Lab, Naive) {
+/// A run that reuses what it can of the steps whose bits are set; of none of them it is submitted, not retried.
+fn start(rows: &[support::random::Row], mode: FailureMode, wanted: u16) -> (Lab, Naive) {
     let mut lab = Lab::with_executor();
     let steps = spec_steps(rows);
     let mut policies = policies(true);
@@ -253,8 +259,14 @@ fn start(rows: &[support::random::Row], mode: FailureMode) -> (Lab, Naive) {
     policies[2].user.exit_codes = vec![RETRIED];
     let mut parameters = parameters(1);
     parameters.failure_mode = mode;
-    lab.submit(parameters, policies, steps.clone());
-    (lab, Naive::new(&steps, mode))
+    let reused = reusable(&steps, wanted);
+    match reused.as_slice() {
+        [] => lab.submit(parameters, policies, steps.clone()),
+        reused => lab
+            .retry(parameters, policies, steps.clone(), reused)
+            .expect("accepted"),
+    }
+    (lab, Naive::new(&steps, mode, &reused))
 }
 
 proptest! {
@@ -267,8 +279,9 @@ proptest! {
         mode in 0_usize..3,
         script in vec((0_u8..16, any::<u8>(), any::<u8>()), 0..80),
         may_cancel in any::<bool>(),
+        wanted in prop_oneof![Just(0), any::<u16>(), Just(u16::MAX)],
     ) {
-        let (mut lab, mut naive) = start(&rows, MODES[mode]);
+        let (mut lab, mut naive) = start(&rows, MODES[mode], wanted);
         let mut told: Vec<(usize, u32, Outcome)> = Vec::new();
         for (action, pick, what) in script {
             let (pick, outcome) = (usize::from(pick), OUTCOMES[usize::from(what) % OUTCOMES.len()]);
@@ -318,7 +331,7 @@ proptest! {
 #[test]
 fn the_naive_model_is_no_tautology() {
     let steps = spec_steps(&[(0, 0), (0, 0), (0, 1)]);
-    let mut naive = Naive::new(&steps, FailureMode::FailFast);
+    let mut naive = Naive::new(&steps, FailureMode::FailFast, &[]);
     assert_eq!(naive.is, [Is::Live, Is::Waiting, Is::Waiting]);
     naive.end(0, 1, OUTCOMES[2]);
     assert_eq!(naive.is, [Is::Delayed, Is::Waiting, Is::Waiting]);
@@ -328,4 +341,6 @@ fn the_naive_model_is_no_tautology() {
     naive.cancel();
     naive.end(2, 1, OUTCOMES[6]);
     assert_eq!(naive.outcome(), Some(RunState::Cancelled));
+    let naive = Naive::new(&steps, FailureMode::FailFast, &[0]);
+    assert_eq!(naive.is, [Is::Reused, Is::Live, Is::Waiting]);
 }

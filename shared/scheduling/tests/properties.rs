@@ -9,18 +9,26 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::random::{MODES, Row, config, graph, policies, spec_steps};
+use support::random::{MODES, Row, config, graph, policies, reusable, spec_steps};
 use support::world::{Faults, World};
 use support::{Lab, parameters};
 use windlass_scheduling::*;
 
 fn submit(lab: &mut Lab, run: u8, rows: &[Row], mode: usize, patient: bool) {
+    retry(lab, run, rows, mode, patient, 0);
+}
+
+/// Reuses what can be reused of the steps whose bits are set.
+fn retry(lab: &mut Lab, run: u8, rows: &[Row], mode: usize, patient: bool, wanted: u16) {
     let mut parameters = parameters(run);
     parameters.failure_mode = MODES[mode % 3];
     parameters.max_parallelism = NonZeroU32::new(1 + u32::from(rows[0].1) * 2);
     parameters.start_interval = Duration::from_secs(u64::from(run % 2) * 2);
     parameters.priority = i32::from(run);
-    lab.submit(parameters, policies(patient), spec_steps(rows));
+    let steps = spec_steps(rows);
+    let reused = reusable(&steps, wanted);
+    lab.retry(parameters, policies(patient), steps, &reused)
+        .expect("accepted");
 }
 
 fn script() -> impl Strategy<Value = Vec<(u8, u8)>> {
@@ -33,7 +41,7 @@ proptest! {
     /// behaviours M11, E3, E4
     #[test]
     fn i5_every_run_ends_and_i2_no_step_lives_twice(
-        graphs in vec((graph(), 0_usize..3), 1..4),
+        graphs in vec((graph(), 0_usize..3, any::<u16>()), 1..4),
         script in script(),
         cancelled in any::<bool>(),
         limit in proptest::option::of(1_u32..5),
@@ -41,8 +49,8 @@ proptest! {
         let faults = Faults { pods: true, services: true, losses: false };
         let config = Config { namespace_limit: limit, ..Config::default() };
         let mut world = World::with(config, faults, 2, 5);
-        for (run, (rows, mode)) in (1..).zip(&graphs) {
-            submit(&mut world.lab, run, rows, *mode, false);
+        for (run, (rows, mode, wanted)) in (1..).zip(&graphs) {
+            retry(&mut world.lab, run, rows, *mode, false, *wanted);
         }
         for (choice, pick) in script {
             world.act(choice, pick);
@@ -87,10 +95,10 @@ proptest! {
     }
 
     #[test]
-    fn i1_a_snapshot_and_the_changes_after_it_are_the_state(rows in graph(), script in script(), cut in 0_usize..400) {
+    fn i1_a_snapshot_and_the_changes_after_it_are_the_state(rows in graph(), wanted in any::<u16>(), script in script(), cut in 0_usize..400) {
         let faults = Faults { pods: true, services: true, losses: false };
         let mut world = World::new(faults, 2, 5);
-        submit(&mut world.lab, 1, &rows, 0, false);
+        retry(&mut world.lab, 1, &rows, 0, false, wanted);
         let mut stored = None;
         for (index, (choice, pick)) in script.into_iter().enumerate() {
             if index == cut {

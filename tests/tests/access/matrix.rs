@@ -22,7 +22,7 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 18] = [
+const EXPECTED: [(&str, Needs); 22] = [
     ("GetServerInfo", Needs::Token),
     ("GetPipelineSchema", Needs::Token),
     ("GetRun", Needs::Role(1)),
@@ -34,10 +34,14 @@ const EXPECTED: [(&str, Needs); 18] = [
     ("TailLogs", Needs::Role(1)),
     ("SubmitRun", Needs::Role(2)),
     ("CancelRun", Needs::Role(2)),
+    ("RetryRun", Needs::Role(2)),
     ("ValidatePipeline", Needs::Role(2)),
     ("RenderPipeline", Needs::Role(2)),
+    ("ListSecrets", Needs::Role(2)),
     ("DeleteRun", Needs::Role(3)),
     ("ConfirmDead", Needs::Role(3)),
+    ("PutSecret", Needs::Role(3)),
+    ("DeleteSecret", Needs::Role(3)),
     ("Connect", Needs::Service),
     ("Follow", Needs::Service),
     ("Feed", Needs::Service),

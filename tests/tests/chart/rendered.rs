@@ -32,6 +32,7 @@ const VARIANTS: &[&[&str]] = &[
         r#"networkPolicy.clients=[{"namespaceSelector":{}}]"#,
     ],
     &["--set", "hostNetwork.enabled=true,executor.replicas=1"],
+    &["--set", "secrets.manage=false"],
     &[
         "--set",
         "logRelay.replicas=3,executor.replicas=5,executor.goneNodeIsDead=true,scheduler.namespaceLimit=10",
@@ -137,7 +138,7 @@ fn rights_name_what_they_are_for_and_only_the_executor_has_them() {
             true => "own",
             false => "it-windlass-executor",
         };
-        let (mut roles, mut bindings) = (0, 0);
+        let (mut roles, mut bindings, mut secret_rules) = (0, 0, 0);
         for object in &objects {
             match kind(object) {
                 "ClusterRole" | "Role" => {
@@ -147,10 +148,12 @@ fn rights_name_what_they_are_for_and_only_the_executor_has_them() {
                         let all = [verbs.clone(), resources.clone(), texts(rule, "apiGroups")].concat();
                         assert!(all.iter().all(|text| !text.contains('*')), "{rule}");
                         assert_eq!(texts(rule, "apiGroups"), [""], "{rule}");
-                        assert!(
-                            !resources.iter().any(|resource| resource.starts_with("secrets")),
-                            "{rule}"
-                        );
+                        if resources.iter().any(|resource| resource.starts_with("secrets")) {
+                            secret_rules += 1;
+                            assert_eq!(kind(object), "Role", "{rule}");
+                            assert_eq!(resources, ["secrets"], "{rule}");
+                            assert_eq!(verbs, ["create", "get", "patch", "list", "delete"], "{rule}");
+                        }
                         if kind(object) == "ClusterRole" {
                             assert!(
                                 verbs.iter().all(|verb| ["get", "list", "watch"].contains(verb)),
@@ -171,6 +174,8 @@ fn rights_name_what_they_are_for_and_only_the_executor_has_them() {
             }
         }
         assert_eq!((roles, bindings), (2, 2), "{variant:?}");
+        let managed = !variant.iter().any(|values| values.contains("secrets.manage=false"));
+        assert_eq!(secret_rules, usize::from(managed), "{variant:?}");
     }
 }
 
@@ -236,6 +241,7 @@ fn i9_values_that_cannot_work_are_refused_with_their_path() {
         ("metrics.podMonitor.enabled=true", "metrics.port: must not be 0"),
         ("access.entries[0].name=ana", "/access/entries/0"),
         ("logging.format=xml", "/logging/format"),
+        ("secrets.manage=maybe", "/secrets/manage"),
     ] {
         let problem = render(&["--set", values]).expect_err(values);
         assert!(problem.contains(expected), "{values}: {problem}");

@@ -17,6 +17,8 @@ pub struct Patience(Duration);
 impl Patience {
     /// What a user waits before believing that a server is gone for good.
     pub const USUAL: Self = Self(Duration::from_secs(60));
+    /// What a user waits where nothing was promised yet.
+    pub const SHORT: Self = Self(Duration::from_secs(10));
 }
 
 /// The innermost reason of a failed call, for people.
@@ -66,14 +68,27 @@ where
         }
         let delay = delays.next(&status);
         if tokio::time::Instant::now() + delay > deadline {
-            return Err(unreachable(address, &status));
+            return Err(if is_answer(&status) {
+                CliError::from_status(&status)
+            } else {
+                unreachable(address, &status)
+            });
         }
         if !told {
             told = true;
-            output::note(format!("{address} does not answer ({}), trying again", cause(&status)));
+            output::note(if is_answer(&status) {
+                format!("{}; trying again", status.message())
+            } else {
+                format!("{address} does not answer ({}), trying again", cause(&status))
+            });
         }
         tokio::time::sleep(delay).await;
     }
+}
+
+/// Whether the server itself says why it cannot do it now.
+fn is_answer(status: &Status) -> bool {
+    status.get_error_details().error_info().is_some()
 }
 
 /// Waits that grow between tries.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
-use windlass_api::run::v1::{CancelRunRequest, Run, RunState, StepState};
+use windlass_api::run::v1::{CancelRunRequest, FailureClass, Run, RunState, StepState};
 
 use super::exit_of;
 use super::logs::{last_lines, mark_text};
 use crate::client::{Patience, Session, Tail, TailItem, TailOptions, Watch, WatchItem};
 use crate::errors::{CliError, Exit, Result};
 use crate::output::{self, Prefixes};
-use crate::progress::model::{Model, newest};
+use crate::progress::model::{Model, is_terminal, newest};
 use crate::progress::terminal::{Terminal, printable};
 use crate::progress::{failure, plain, rows};
 
@@ -19,6 +19,9 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// How long the logs may be silent before the rest is not waited for, once the run has ended.
 const LOG_DRAIN: Duration = Duration::from_secs(5);
+
+/// The same where the logs are what is wanted: a log relay may be starting again.
+const RAW_DRAIN: Duration = Duration::from_secs(60);
 
 /// Rows of the tree that stays, and of the result table.
 const RESULT_ROWS: usize = 60;
@@ -52,7 +55,13 @@ pub(super) struct FollowOptions {
 
 enum Screen {
     Terminal(Terminal),
-    Plain { started: bool },
+    Plain {
+        started: bool,
+    },
+    /// The logs as they are on standard output, everything else on standard error.
+    Raw {
+        started: bool,
+    },
     Quiet,
 }
 
@@ -107,6 +116,18 @@ impl<'a> Follow<'a> {
             cancelled: false,
             enriched: false,
         }
+    }
+
+    /// Prints what the steps print as it is, and everything else to standard error.
+    pub(super) fn raw(mut self) -> Self {
+        let options = TailOptions {
+            run: self.run.id.clone(),
+            follow: true,
+            ..TailOptions::default()
+        };
+        self.tail = Some(Tail::start(self.session, options));
+        self.screen = Screen::Raw { started: false };
+        self
     }
 
     /// Follows to the end; the exit status of the run.
@@ -182,20 +203,29 @@ impl<'a> Follow<'a> {
             }
             WatchItem::Reset | WatchItem::Snapshot { .. } | WatchItem::Event(_) => {}
         }
-        if let (Some(change), Screen::Plain { .. }) = (change, &self.screen) {
+        let told = change.filter(|change| match self.screen {
+            Screen::Plain { .. } => true,
+            // How it ends is said at once with the result.
+            Screen::Raw { .. } => self
+                .model
+                .step(change.index)
+                .is_some_and(|step| !is_terminal(step.state())),
+            Screen::Terminal(_) | Screen::Quiet => false,
+        });
+        if let Some(change) = told {
             let width = plain::name_width(&self.model);
             if let Some(text) = plain::change_line(&self.model, &change, width) {
-                output::line(text)?;
+                self.tell(text)?;
             }
         }
         Ok(false)
     }
 
     async fn synced(&mut self) -> Result<()> {
-        if let Screen::Plain { started } = &mut self.screen
+        if let Screen::Plain { started } | Screen::Raw { started } = &mut self.screen
             && !std::mem::replace(started, true)
         {
-            output::line(rows::head(&self.model))?;
+            self.tell(rows::head(&self.model))?;
         }
         let mute = |step: &windlass_api::run::v1::Step| {
             step.state() == StepState::Waiting && step.message.is_empty() && step.upstream.is_empty()
@@ -208,10 +238,23 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
+    /// A line of the progress or of the result.
+    fn tell(&self, text: impl AsRef<str>) -> Result<()> {
+        match self.screen {
+            Screen::Raw { .. } if console::colors_enabled_stderr() => output::note(text),
+            Screen::Raw { .. } => output::note(console::strip_ansi_codes(text.as_ref())),
+            Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => output::line(text)?,
+        }
+        Ok(())
+    }
+
     fn tailed(&mut self, item: Option<Result<TailItem>>) -> Result<()> {
         match item {
             Some(Ok(TailItem::Line { source, content, .. })) => {
-                let prefix = self.prefixes.prefix(&source);
+                let prefix = match self.screen {
+                    Screen::Raw { .. } => String::new(),
+                    Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => self.prefixes.prefix(&source),
+                };
                 if matches!(self.screen, Screen::Terminal(_)) {
                     self.pending.push(format!("{prefix}{}", printable(&content)));
                     if self.pending.len() >= 200 {
@@ -243,14 +286,14 @@ impl<'a> Follow<'a> {
     fn say(&mut self, text: String) {
         match self.screen {
             Screen::Terminal(_) => self.note = Some(text),
-            Screen::Plain { .. } | Screen::Quiet => output::note(text),
+            Screen::Plain { .. } | Screen::Raw { .. } | Screen::Quiet => output::note(text),
         }
     }
 
     fn say_once(&mut self, text: String) -> Result<()> {
         match &mut self.screen {
             Screen::Terminal(terminal) => terminal.above(&[text])?,
-            Screen::Plain { .. } | Screen::Quiet => output::note(text),
+            Screen::Plain { .. } | Screen::Raw { .. } | Screen::Quiet => output::note(text),
         }
         Ok(())
     }
@@ -285,7 +328,7 @@ impl<'a> Follow<'a> {
                 if let Screen::Terminal(terminal) = &mut self.screen {
                     terminal.leave()?;
                 }
-                output::line(format!(
+                self.tell(format!(
                     "detached: run {name} goes on\n  watch   windlass watch {name}{flags}\n  cancel  windlass cancel {name}{flags}"
                 ))?;
                 Ok(Some(CliError::new(Exit::Interrupted, "")))
@@ -364,15 +407,18 @@ impl<'a> Follow<'a> {
                 output::line("")?;
                 plain::name_width(&self.model)
             }
+            Screen::Raw { .. } => plain::name_width(&self.model),
             Screen::Quiet => return Ok(exit_of(self.model.run())),
         };
         if failed {
             self.report_failures(width).await?;
         }
-        output::line(rows::verdict(&self.model, now))?;
+        self.tell(rows::verdict(&self.model, now))?;
         if failed {
             let first = failure::failed_steps(&self.model).first().copied();
-            output::line(failure::commands(&self.run.name, first, &self.options.flags))?;
+            let reusable = super::retry::reusable(self.session, &self.run.id).await;
+            let flags = &self.options.flags;
+            self.tell(failure::commands(&self.run.name, first, reusable, flags))?;
         }
         Ok(exit_of(self.model.run()))
     }
@@ -380,34 +426,39 @@ impl<'a> Follow<'a> {
     async fn report_failures(&self, name_width: usize) -> Result<()> {
         let now = self.session.clock.now();
         for step in failure::failed_steps(&self.model) {
-            output::line(failure::step_line(step, name_width, now))?;
+            self.tell(failure::step_line(step, name_width, now))?;
             let Some(attempt) = newest(step) else { continue };
-            let lines = last_lines(
-                self.session,
-                &self.run.id,
-                &step.name,
-                attempt.number,
-                failure::LOG_LINES,
-            )
-            .await;
+            let lines = match self.screen {
+                // They stand above, and say what Kubernetes cannot know.
+                Screen::Raw { .. } if attempt.failure_class() == FailureClass::UserError => continue,
+                Screen::Raw { .. } => Vec::new(),
+                Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => {
+                    let (run, lines) = (&self.run.id, failure::LOG_LINES);
+                    last_lines(self.session, run, &step.name, attempt.number, lines).await
+                }
+            };
             let lines = if lines.is_empty() {
                 failure::without_log(attempt)
             } else {
                 lines
             };
             for line in lines {
-                output::line(failure::log_line(&line))?;
+                self.tell(failure::log_line(&line))?;
             }
         }
         if let Some(further) = failure::further(&self.model) {
-            output::line(further)?;
+            self.tell(further)?;
         }
         Ok(())
     }
 
     async fn drain_logs(&mut self) -> Result<()> {
+        let patience = match self.screen {
+            Screen::Raw { .. } => RAW_DRAIN,
+            Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => LOG_DRAIN,
+        };
         while self.tail.is_some() {
-            match tokio::time::timeout(LOG_DRAIN, next_item(&mut self.tail)).await {
+            match tokio::time::timeout(patience, next_item(&mut self.tail)).await {
                 Ok(item) => self.tailed(item)?,
                 Err(_) => {
                     self.tail = None;

@@ -1,7 +1,7 @@
 //! `windlass get`.
 
 use serde_json::json;
-use windlass_api::run::v1::{Attempt, GetRunPipelineRequest, Run, Step};
+use windlass_api::run::v1::{Attempt, GetRunPipelineRequest, ReusedAttempt, Run, Step};
 use windlass_ids::Timestamp;
 
 use crate::args::GetArgs;
@@ -86,6 +86,7 @@ fn run_text(run: &Run, steps: &[Step], now: Timestamp) -> String {
         ("why", Some(run.message.clone())),
         ("cluster", Some(run.cluster.clone())),
         ("submitted by", Some(run.submitted_by.clone())),
+        ("retries", run.retry_of.as_ref().map(|old| old.name.clone())),
         ("parameters", Some(parameters.collect::<Vec<_>>().join(" "))),
         ("labels", Some(labels.collect::<Vec<_>>().join(" "))),
         ("created", time(run.create_time)),
@@ -124,6 +125,7 @@ fn step_text(step: &Step, now: Timestamp) -> String {
         ("after", Some(step.upstream.join(", "))),
         ("since", step.state_time.map(|time| time_rfc3339(millis(time)))),
         ("until", step.deadline.map(|time| time_rfc3339(millis(time)))),
+        ("log", step.reused_from.as_ref().map(log_command)),
     ];
     let mut text = field_lines(fields);
     for attempt in &step.attempts {
@@ -131,6 +133,13 @@ fn step_text(step: &Step, now: Timestamp) -> String {
         text.push_str(&attempt_text(attempt, now));
     }
     text.trim_end().to_owned()
+}
+
+/// The command that shows the log of an attempt of an earlier run, `windlass logs churn-7k2m extract --attempt 1`.
+pub(super) fn log_command(source: &ReusedAttempt) -> String {
+    let run = source.run.as_ref().map_or("", |run| &run.name);
+    let step = source.resource_name.split('/').nth(5).unwrap_or_default();
+    format!("windlass logs {run} {step} --attempt {}", source.attempt)
 }
 
 fn attempt_text(attempt: &Attempt, now: Timestamp) -> String {

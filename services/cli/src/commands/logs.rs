@@ -1,17 +1,31 @@
 //! `windlass logs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use windlass_api::log::v1::{Mark, MarkKind};
+use windlass_api::run::v1::{ReusedAttempt, Run, Step};
 use windlass_ids::Timestamp;
 
+use super::get::log_command;
 use crate::args::{LogsArgs, PrefixChoice};
 use crate::client::{Cursor, Session, SourceKey, Tail, TailItem, TailOptions};
 use crate::errors::{CliError, Exit, Result};
 use crate::output::{self, Prefixes, millis, time_rfc3339};
 
+/// Steps that are looked at for reused ones.
+const LISTED_STEPS: usize = 1_000;
+
+/// Reused steps that are named.
+const MAX_NOTES: usize = 5;
+
 pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
-    let run = session.get_run(&args.run).await?;
+    let asked = session.get_run(&args.run).await?;
+    let place = match &asked.retry_of {
+        Some(_) => reused(session, &asked, &args.steps).await?,
+        None => None,
+    };
+    let (run, attempt) = place.unwrap_or((asked, 0));
     let cursor = match &args.cursor_file {
         Some(path) => Cursor::load(path, &run.id)?,
         None => None,
@@ -19,7 +33,7 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
     let options = TailOptions {
         run: run.id.clone(),
         steps: args.steps.clone(),
-        attempt: args.attempt.unwrap_or(0),
+        attempt: args.attempt.unwrap_or(attempt),
         container: args.container.clone(),
         tail: args.tail,
         since: args
@@ -55,6 +69,57 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
     };
     printer.save()?;
     printed
+}
+
+/// Where the logs of reused steps are: the run and the attempt to read instead when all the steps that were asked for were reused from one
+/// run. Otherwise it is said which steps have theirs elsewhere.
+async fn reused(session: &Session, run: &Run, names: &[String]) -> Result<Option<(Run, u32)>> {
+    let steps = match names {
+        [] => session.list_steps(&run.id, "state=CACHED", LISTED_STEPS).await?,
+        names => named(session, &run.id, names).await?,
+    };
+    let sources: Vec<(&Step, &ReusedAttempt)> = steps
+        .iter()
+        .filter_map(|step| Some((step, step.reused_from.as_ref()?)))
+        .collect();
+    let Some(first) = sources.first().and_then(|(_, source)| source.run.clone()) else {
+        return Ok(None);
+    };
+    let is_one = sources.iter().all(|(_, source)| source.run.as_ref() == Some(&first));
+    if names.is_empty() || !is_one || sources.len() < steps.len() {
+        for (step, source) in sources.iter().take(MAX_NOTES) {
+            output::note(format!("{} was {}: {}", step.name, step.message, log_command(source)));
+        }
+        if sources.len() > MAX_NOTES {
+            output::note(format!("and {} more reused steps", sources.len() - MAX_NOTES));
+        }
+        return Ok(None);
+    }
+    let earlier = session.get_run(&first.id).await.map_err(|error| match error.exit {
+        Exit::BadInput => CliError::bad_input(format!(
+            "{} was reused from run {}, which was deleted since, with its logs",
+            names.join(", "),
+            first.name
+        )),
+        _ => error,
+    })?;
+    output::note(format!("reused from run {}, whose log this is", first.name));
+    let numbers: BTreeSet<u32> = sources.iter().map(|(_, source)| source.attempt).collect();
+    let attempt = numbers.first().filter(|_| numbers.len() == 1).copied().unwrap_or(0);
+    Ok(Some((earlier, attempt)))
+}
+
+/// The steps with these names, or of matrices with these names.
+async fn named(session: &Session, run: &str, names: &[String]) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for name in names {
+        let mut found = session.list_steps(run, &format!("name={name}"), LISTED_STEPS).await?;
+        if found.is_empty() {
+            found = session.list_steps(run, &format!("name={name}.*"), LISTED_STEPS).await?;
+        }
+        steps.extend(found);
+    }
+    Ok(steps)
 }
 
 /// Whether a name stands for the steps of a matrix.

@@ -16,8 +16,11 @@ mod pipeline;
 mod purge;
 mod reference;
 mod render;
+mod retry;
 mod run;
+mod run_step;
 mod schema;
+mod secret;
 mod token;
 mod validate;
 mod wait;
@@ -27,11 +30,15 @@ use crate::args::{Cli, ClusterCommand, Command, GlobalArgs};
 use crate::client::Session;
 use crate::errors::{Exit, Result};
 
+/// What is said first under `--local`.
+const LOCAL_STEPS: &str = "steps run as processes of this machine: images and resource amounts are not used";
+
 /// Carries out a command; its exit status.
 pub(crate) async fn run(cli: Cli) -> Result<Exit> {
     let global = &cli.global;
     match &cli.command {
         Command::Run(args) => run::run(global, args).await,
+        Command::RunStep(args) => run_step::run(global, args).await,
         Command::Validate(args) => validate::run(global, args).await,
         Command::Render(args) => render::run(global, args),
         Command::List(args) => with_session(global, async |session| list::run(session, args).await).await,
@@ -40,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
         Command::Wait(args) => with_session(global, async |session| wait::run(session, args).await).await,
         Command::Logs(args) => with_session(global, async |session| logs::run(session, args).await).await,
         Command::Cancel(args) => with_session(global, async |session| cancel::run(session, args).await).await,
+        Command::Retry(args) => retry::run(global, args).await,
         Command::Explain(args) => with_session(global, async |session| explain::run(session, args).await).await,
         Command::Delete(args) => with_session(global, async |session| delete::run(session, args).await).await,
         Command::ConfirmDead(args) => {
@@ -47,6 +55,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
         }
         Command::Graph(args) => graph::run(global, args).await,
         Command::Schema(_) => schema::run(),
+        Command::Secret(args) => secret::run(global, args).await,
         Command::Cluster(args) => match &args.command {
             ClusterCommand::Purge(args) => purge::run(global, args).await,
         },

@@ -24,7 +24,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<Exit> {
         );
     }
     if global.local && args.output.output == Format::Table {
-        output::line("steps run as processes of this machine: images and resource amounts are not used")?;
+        output::line(super::LOCAL_STEPS)?;
     }
     super::with_session(global, async |session| {
         submit_and_follow(session, global, args, &file, labels).await
@@ -47,7 +47,7 @@ async fn submit_and_follow(
         name: args.name.clone().unwrap_or_default(),
         labels,
     };
-    let run = submit(session, file, request).await?;
+    let run = submit(session, request, |error| file.locate(error)).await?;
     let table = args.output.output == Format::Table;
     if args.detach {
         if table {
@@ -77,7 +77,12 @@ async fn submit_and_follow(
     Ok(exit)
 }
 
-async fn submit(session: &Session, file: &PipelineFile, request: SubmitRunRequest) -> Result<Run> {
+/// Submits a pipeline, again while the server is away; `locate` puts the places of what is refused into the error.
+pub(super) async fn submit(
+    session: &Session,
+    request: SubmitRunRequest,
+    locate: impl FnOnce(CliError) -> CliError,
+) -> Result<Run> {
     // The same request id goes with every try, so that a lost reply makes no second run (I1).
     let response = session
         .call(Patience::USUAL, |client| {
@@ -86,7 +91,7 @@ async fn submit(session: &Session, file: &PipelineFile, request: SubmitRunReques
             async move { client.submit_run(request).await }
         })
         .await
-        .map_err(|error| file.locate(error))?;
+        .map_err(locate)?;
     if !response.created {
         output::note("an earlier request with this id had created the run");
     }
@@ -95,7 +100,7 @@ async fn submit(session: &Session, file: &PipelineFile, request: SubmitRunReques
         .ok_or_else(|| CliError::failed("the server answered without the run"))
 }
 
-fn labels(given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn labels(given: &[String]) -> Result<BTreeMap<String, String>> {
     let pairs = given.iter().map(|label| {
         let (key, value) = label
             .split_once('=')

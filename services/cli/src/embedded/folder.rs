@@ -1,10 +1,10 @@
 //! The data folder: one process at a time, and what it keeps there.
 
-use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rand::RngCore as _;
+use windlass_service::{Lock, LockFile};
 
 use super::dev_file::write_private;
 use crate::client::display_path;
@@ -14,7 +14,7 @@ use crate::errors::{CliError, Result};
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// Who holds a folder.
@@ -42,16 +42,9 @@ impl DataFolder {
             .create(path)
             .map_err(cannot)?;
         let path = path.canonicalize().map_err(cannot)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(cannot)?;
-        match fs4::fs_std::FileExt::try_lock_exclusive(&lock) {
-            Ok(true) => Ok(Held::Ours(Self { path, _lock: lock })),
-            Ok(false) => Ok(Held::Elsewhere),
-            Err(error) => Err(cannot(error)),
+        match LockFile::acquire(&path.join("lock")).map_err(cannot)? {
+            Lock::Ours(lock) => Ok(Held::Ours(Self { path, _lock: lock })),
+            Lock::Elsewhere(_) => Ok(Held::Elsewhere),
         }
     }
 

@@ -67,8 +67,17 @@ pub fn log_line(text: &str) -> String {
     format!("    {} {text}", Style::new().dim().apply_to("│"))
 }
 
-/// The commands that show more.
-pub fn commands(run: &str, step: Option<&Step>, flags: &str) -> String {
+/// The commands that show more, and the one that goes on from here, when it is known how many steps it would reuse.
+pub fn commands(run: &str, step: Option<&Step>, reusable: Option<u32>, flags: &str) -> String {
     let step = step.map(|step| format!(" {}", step.name)).unwrap_or_default();
-    format!("  output  windlass logs {run}{step}{flags}\n  why     windlass explain {run}{step}{flags}")
+    let mut text = format!("  output  windlass logs {run}{step}{flags}\n  why     windlass explain {run}{step}{flags}");
+    if let Some(reusable) = reusable {
+        let reuses = match reusable {
+            0 => "runs all of it again".to_owned(),
+            1 => "reuses 1 step".to_owned(),
+            count => format!("reuses {count} steps"),
+        };
+        text.push_str(&format!("\n  go on   windlass retry {run}{flags}    ({reuses})"));
+    }
+    text
 }

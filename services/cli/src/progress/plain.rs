@@ -51,7 +51,7 @@ pub fn name_width(model: &Model) -> usize {
 pub fn result_table(model: &Model, now: Timestamp, max: usize) -> String {
     let mut table = Table::new(&["STEP", "STATE", "ATTEMPTS", "DURATION", "NODE", "MORE"]);
     let all = model.steps().count();
-    let wanted = |state: StepState| all <= max || state != StepState::Succeeded;
+    let wanted = |state: StepState| all <= max || !matches!(state, StepState::Succeeded | StepState::Cached);
     let mut left_out = 0;
     let mut rows = 0;
     for step in model.steps() {

@@ -217,13 +217,13 @@ pub fn detail(step: &Step, now: Timestamp) -> String {
             parts.extend(attempt_part(step));
         }
         StepState::Running => parts.extend(attempt_part(step)),
-        StepState::Skipped | StepState::Cancelled => parts.push(step.message.clone()),
+        StepState::Skipped | StepState::Cancelled | StepState::Cached => parts.push(step.message.clone()),
         StepState::Succeeded => {
             if let Some(attempt) = newest(step).filter(|attempt| attempt.number > 1) {
                 parts.push(format!("attempt {}", attempt.number));
             }
         }
-        StepState::Unspecified | StepState::Cached => {}
+        StepState::Unspecified => {}
     }
     parts.retain(|part| !part.is_empty());
     parts.join(" · ")
@@ -388,7 +388,7 @@ fn paint(row: &Row, name_width: usize, width: usize) -> String {
     )
 }
 
-/// The head: `run churn-7k2m on prod/ml by ana`.
+/// The head: `run churn-7k2m on prod/ml by ana`, and for a retried run `, retries churn-5d3x`.
 pub fn head(model: &Model) -> String {
     let run = model.run();
     let place = match run.cluster.as_str() {
@@ -400,7 +400,12 @@ pub fn head(model: &Model) -> String {
     } else {
         format!(" by {}", run.submitted_by)
     };
-    format!("run {} on {place}{by}", Style::new().bold().apply_to(&run.name))
+    let retries = run.retry_of.as_ref();
+    let retries = retries.map(|old| format!(", retries {}", old.name)).unwrap_or_default();
+    format!(
+        "run {} on {place}{by}{retries}",
+        Style::new().bold().apply_to(&run.name)
+    )
 }
 
 /// The foot: `3m53s · 3 done · 1 running · 2 starting · 1 waiting`.

@@ -156,3 +156,43 @@ fn an_event_that_changes_nothing_is_not_told() {
     event.sequence = 9;
     assert_eq!(model.apply(&WatchItem::Event(Box::new(event))), None);
 }
+
+#[test]
+fn a_retried_run_shows_which_steps_it_reuses() {
+    let mut model = Model::default();
+    let mut reused = step(0, "extract", "extract", StepState::Cached, 0);
+    reused.message = "reused from churn-5d3x".to_owned();
+    let mut steps = vec![reused.clone()];
+    for fold in 0..2 {
+        let index = 1 + fold;
+        steps.push(Step {
+            name: format!("train.{fold}"),
+            source_step: "train".to_owned(),
+            index,
+            ..reused.clone()
+        });
+    }
+    steps[2].state = StepState::Running.into();
+    steps[2].attempts = vec![attempt(1, 2, None)];
+    model.apply(&WatchItem::Snapshot {
+        run: Some(Box::new(Run {
+            name: "churn-7k2m".to_owned(),
+            namespace: "ml".to_owned(),
+            create_time: time(0),
+            retry_of: Some(windlass_api::run::v1::RunReference {
+                name: "churn-5d3x".to_owned(),
+                ..Default::default()
+            }),
+            ..Run::default()
+        })),
+        steps,
+    });
+    model.apply(&WatchItem::Synced);
+    insta::assert_snapshot!(shown(&model, 5, 20), @r"
+    run churn-7k2m on ml, retries churn-5d3x
+    ✓ extract    cached              reused from churn-5d3x
+    ● train      1/2 done       3s
+      ● train.1  running        3s
+    5s · 2 done · 1 running
+    ");
+}

@@ -14,6 +14,7 @@ use super::launching::RunEntry;
 use super::{Agent, Shards};
 use crate::attempts::{End, FailureClass, Fleet, Phase};
 use crate::connect::{Welcome, convert, duration};
+use crate::secrets::{self, Secrets};
 
 impl Agent {
     pub(super) fn up(&mut self, welcome: &Welcome) {
@@ -62,8 +63,30 @@ impl Agent {
                 self.take_inventory(Instant::now());
             }
             Response::Probes(probes) => probes.probes.iter().for_each(|probe| self.probe_command(probe)),
-            Response::Welcome(_) | Response::Heartbeat(_) => {}
+            // Calls about Secrets have no number, and come by themselves.
+            Response::Welcome(_) | Response::Heartbeat(_) | Response::SecretCall(_) => {}
         }
+    }
+
+    /// Carries out what a client waits for, beside everything else.
+    pub(super) fn secret_call(&self, stream: u64, call: dispatch::SecretCall) {
+        let Some(installation) = self.installation else {
+            return;
+        };
+        let keeper = Secrets {
+            api: self.api.clone(),
+            installation,
+            own_namespace: self.settings.own_namespace.clone(),
+        };
+        let (outbox, calls) = (Arc::clone(&self.outbox), Arc::clone(&self.secret_calls));
+        let deadline = secrets::deadline(&call);
+        self.spawn(async move {
+            // Never closed.
+            let permit = calls.acquire().await.ok();
+            let answer = keeper.answer(call, deadline).await;
+            outbox.answer(stream, answer);
+            drop(permit);
+        });
     }
 
     fn run_context(&mut self, message: &dispatch::RunContext) {

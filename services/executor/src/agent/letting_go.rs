@@ -237,7 +237,7 @@ impl Agent {
             release.pod_name = key.name.into();
         }
         if let Some(fleet) = &mut self.fleet {
-            if fleet.is_asked_to_go(attempt) {
+            if fleet.is_asked_to_go(attempt) || fleet.was_let_go(&release.pod_uid) {
                 return;
             }
             fleet.releasing(attempt);

@@ -48,6 +48,8 @@ use sweeps::{Sweep, Sweeps};
 
 /// Calls that stop, release or confirm at a time, beside the creates.
 const OTHER_CALLS: usize = 16;
+/// Calls about Secrets that are carried out at a time, apart from all others.
+const SECRET_CALLS: usize = 4;
 /// Events that are handled before anything is started because of them.
 const BATCH: usize = 256;
 const TICK: Duration = Duration::from_secs(5);
@@ -65,6 +67,13 @@ pub(crate) enum Event {
         sequence: u64,
         /// What it says.
         message: Box<Response>,
+    },
+    /// The scheduler asks something about a Secret.
+    SecretCall {
+        /// Number of the stream on which it is answered.
+        stream: u64,
+        /// What it asks.
+        call: Box<dispatch::SecretCall>,
     },
     /// News of pods, from a watch or list.
     Pods {
@@ -191,6 +200,7 @@ pub(crate) struct Agent {
     /// Ends the tasks of this agent.
     stop: CancellationToken,
     calls: Arc<Semaphore>,
+    secret_calls: Arc<Semaphore>,
     installation: Option<InstallationId>,
     fleet: Option<Fleet>,
     shards: Shards,
@@ -250,6 +260,7 @@ impl Agent {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             calls: Arc::new(Semaphore::new(OTHER_CALLS)),
+            secret_calls: Arc::new(Semaphore::new(SECRET_CALLS)),
             installation: None,
             fleet: None,
             shards: Shards::default(),
@@ -315,6 +326,7 @@ impl Agent {
                 self.command(*message);
                 self.processed = sequence;
             }
+            Event::SecretCall { stream, call } => self.secret_call(stream, *call),
             Event::Pods { source, delivery } => self.pods(source, delivery),
             Event::Nodes(delivery) => self.heard_of_nodes(delivery),
             Event::NodeRead { name, found } => self.node_read(&name, found.as_ref()),
@@ -392,7 +404,8 @@ impl Agent {
 
     fn is_drained(&self, now: Instant) -> bool {
         let Some(deadline) = self.draining else { return false };
-        let calls = self.calls.available_permits() < OTHER_CALLS;
+        let calls =
+            self.calls.available_permits() < OTHER_CALLS || self.secret_calls.available_permits() < SECRET_CALLS;
         let quiet = self.launcher.in_flight() == 0 && !calls && (self.outbox.is_empty() || !self.connected);
         quiet || now >= deadline
     }

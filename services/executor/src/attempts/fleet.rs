@@ -115,6 +115,8 @@ pub struct Fleet {
     expected: HashMap<AttemptId, u64>,
     nodes: Nodes,
     gone: Gone,
+    /// Pods whose finalizer this process took off, and that nothing has shown since.
+    let_go: Gone,
     generation: u32,
 }
 
@@ -135,6 +137,7 @@ impl Fleet {
             expected: HashMap::new(),
             nodes: Nodes::default(),
             gone: Gone::default(),
+            let_go: Gone::default(),
             generation: 0,
         }
     }
@@ -233,7 +236,10 @@ impl Fleet {
             self.forget(attempt);
             return Change::None;
         }
-        if self.is_old(attempt, pod) || self.gone.contains(hash_of(pod.metadata.uid.as_str())) {
+        let uid_hash = hash_of(pod.metadata.uid.as_str());
+        if self.is_old(attempt, pod) || self.gone.contains(uid_hash) {
+            // What was let go and is still shown may be held again by others.
+            self.let_go.remove(uid_hash);
             return Change::None;
         }
         let sight = self.take_over(attempt, pod, now);
@@ -575,8 +581,16 @@ impl Fleet {
         live.is_some_and(|live| matches!(live.letting_go, LettingGo::Asked { .. }))
     }
 
+    /// Whether the pod with this uid was let go, and nothing has shown it since: to let it go again would be a call for nothing.
+    pub fn was_let_go(&self, uid: &str) -> bool {
+        self.let_go.contains(hash_of(uid))
+    }
+
     /// The pod was let go.
     pub fn released(&mut self, attempt: AttemptId) {
+        if let Some(live) = self.live.get(&attempt) {
+            self.let_go.insert(hash_of(&live.uid));
+        }
         let gone = LettingGo::Asked { gone: true };
         match self.live.get_mut(&attempt) {
             Some(live) if live.letting_go == gone => self.forget(attempt),

@@ -26,6 +26,13 @@ impl Gone {
         }
     }
 
+    /// A pod is not over after all.
+    pub(super) fn remove(&mut self, uid_hash: u64) {
+        if self.known.remove(&uid_hash) {
+            self.order.retain(|known| *known != uid_hash);
+        }
+    }
+
     /// Whether a pod is over.
     pub(super) fn contains(&self, uid_hash: u64) -> bool {
         self.known.contains(&uid_hash)
@@ -45,5 +52,9 @@ mod tests {
         }
         assert!(!gone.contains(0) && gone.contains(1) && gone.contains(MOST as u64));
         assert_eq!((gone.order.len(), gone.known.len()), (MOST, MOST));
+        gone.remove(1);
+        gone.remove(1);
+        assert!(!gone.contains(1));
+        assert_eq!((gone.order.len(), gone.known.len()), (MOST - 1, MOST - 1));
     }
 }

@@ -47,6 +47,10 @@ struct State {
     /// The newest of each attempt, and in which order they came.
     observations: HashMap<AttemptId, Sight>,
     order: VecDeque<AttemptId>,
+    /// Answers that somebody waits for on this stream; they are said once, without a number.
+    answers: VecDeque<dispatch::SecretAnswer>,
+    /// Number of the stream.
+    stream: u64,
     /// Other messages; few.
     messages: VecDeque<Message>,
     /// Sent, not acknowledged; with their numbers.
@@ -76,6 +80,22 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// Answers a call of the stream with this number; on another one nobody waits for it.
+    pub(crate) fn answer(&self, stream: u64, answer: dispatch::SecretAnswer) {
+        let mut state = self.lock();
+        if state.stream != stream {
+            return;
+        }
+        state.answers.push_back(answer);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Number of the stream.
+    pub(crate) fn stream(&self) -> u64 {
+        self.lock().stream
+    }
+
     /// A message of the scheduler was taken over.
     pub(crate) fn took(&self, sequence: u64) {
         self.lock().taken = sequence;
@@ -102,6 +122,8 @@ impl Outbox {
     pub(crate) fn begin_stream(&self, committed: u64, resumed: bool) {
         self.acknowledged(committed);
         let mut state = self.lock();
+        state.stream += 1;
+        state.answers.clear();
         state.resent = 0;
         if !resumed {
             state.taken = 0;
@@ -125,7 +147,7 @@ impl Outbox {
     /// Whether everything was acknowledged.
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.lock();
-        state.observations.is_empty() && state.messages.is_empty() && state.sent.is_empty()
+        state.answers.is_empty() && state.observations.is_empty() && state.messages.is_empty() && state.sent.is_empty()
     }
 
     /// The next message of this stream; a heartbeat when there is none for `idle`.
@@ -173,6 +195,9 @@ fn outlives_session(message: &Message) -> bool {
 
 impl State {
     fn next(&mut self) -> Option<dispatch::ConnectRequest> {
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(self.frame(0, Message::SecretAnswer(answer)));
+        }
         if let Some((sequence, message)) = self.sent.get(self.resent) {
             let (sequence, message) = (*sequence, message.clone());
             self.resent += 1;
@@ -235,6 +260,24 @@ mod tests {
             number: 1,
         };
         Sight::without_pod(attempt, 0, "p", phase)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_said_once_on_the_stream_that_asked_and_on_no_other() {
+        let outbox = Outbox::default();
+        outbox.begin_stream(0, false);
+        let answer = |call| dispatch::SecretAnswer { call, outcome: None };
+        let old = outbox.stream();
+        outbox.answer(old, answer(1));
+        let frame = outbox.next(Duration::from_secs(1)).await;
+        assert_eq!(
+            (frame.sequence, frame.message),
+            (0, Some(Message::SecretAnswer(answer(1))))
+        );
+        outbox.answer(old, answer(2));
+        outbox.begin_stream(0, true);
+        outbox.answer(old, answer(3));
+        assert!(outbox.is_empty(), "nobody waits any more");
     }
 
     fn observed(request: &dispatch::ConnectRequest) -> Vec<(u32, dispatch::AttemptPhase)> {

@@ -12,7 +12,7 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
 use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
-use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN};
+use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
 use windlass_ids::InstallationId;
 use windlass_service::{Backoff, BackoffSettings, ChannelSettings, connect_lazy};
 
@@ -170,7 +170,7 @@ impl Session {
             name: introduction.name,
             protocol_min: INTERNAL_PROTOCOL_MIN,
             protocol_max: INTERNAL_PROTOCOL,
-            capabilities: Vec::new(),
+            capabilities: vec![SECRETS_CAPABILITY.to_owned()],
             cluster_uid: introduction.cluster_uid,
             cluster_alias: introduction.cluster_alias,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -231,6 +231,14 @@ impl Session {
             self.outbox.acknowledged(response.acknowledged);
             let taken = self.outbox.taken();
             let Some(message) = response.message else { continue };
+            if let Response::SecretCall(call) = message {
+                let asked = Event::SecretCall {
+                    stream: self.outbox.stream(),
+                    call: Box::new(call),
+                };
+                self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
+                continue;
+            }
             if response.sequence == 0 || response.sequence <= taken {
                 continue;
             }

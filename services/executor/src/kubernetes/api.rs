@@ -79,7 +79,6 @@ impl ApiError {
 }
 
 /// A call to the API server.
-#[derive(Debug)]
 pub struct Call {
     /// Name of the verb for metrics.
     pub verb: &'static str,
@@ -89,10 +88,25 @@ pub struct Call {
     pub path: String,
     /// Type of the body.
     pub content_type: &'static str,
+    /// Types of answers that are understood.
+    pub accept: &'static str,
     /// Body.
     pub body: Vec<u8>,
     /// How long to wait for the whole answer; for a stream, for its begin.
     pub timeout: Duration,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A body may be a Secret (I8).
+        write!(
+            formatter,
+            "Call({} {}, {} bytes)",
+            self.method,
+            self.path,
+            self.body.len()
+        )
+    }
 }
 
 impl Call {
@@ -103,6 +117,7 @@ impl Call {
             method,
             path,
             content_type: "application/json",
+            accept: "application/json",
             body: Vec::new(),
             timeout: Duration::from_secs(30),
         }
@@ -169,7 +184,7 @@ impl Api {
             .method(call.method)
             .uri(call.path)
             .header(header::CONTENT_TYPE, call.content_type)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, call.accept)
             .body(Body::from(call.body))
             .map_err(|error| ApiError::Malformed(error.to_string()))?;
         let sent = self.client.send(request).await;

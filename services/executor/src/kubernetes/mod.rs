@@ -7,6 +7,7 @@ mod query;
 pub mod reflector;
 pub mod refusal;
 pub mod requests;
+pub mod secrets;
 
 pub use api::{Api, ApiError, Call, Refusal, Stream};
 pub use connect::{ConnectError, connect};

@@ -14,7 +14,7 @@ use windlass_manifest::{FINALIZER, Label};
 use super::api::{Api, ApiError, Call, Refusal};
 use super::query::Query;
 
-const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
+pub(super) const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
 pub(super) const JSON: &str = "application/json";
 /// Pods that one deletecollection or one page of a list takes.
 pub const PAGE: u32 = 500;
@@ -378,7 +378,7 @@ pub(super) fn gone_is_fine(result: Result<Bytes, ApiError>) -> Result<(), ApiErr
 }
 
 /// Whether a refusal says that the uid is another one. Its text names the object, too, so that only whole phrases tell.
-fn is_other_uid(refusal: &Refusal) -> bool {
+pub(crate) fn is_other_uid(refusal: &Refusal) -> bool {
     let message = refusal.message.to_ascii_lowercase();
     match refusal.code {
         // Of a delete, by an API server of 1.36 and by older ones.

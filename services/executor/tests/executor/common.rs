@@ -101,6 +101,8 @@ pub struct World {
     pub requests: Requests,
     pub config: Config,
     sessions: mpsc::Receiver<Session>,
+    /// How many executors were started.
+    started: usize,
     executor: Option<(JoinHandle<anyhow::Result<()>>, CancellationToken)>,
     shutdown: CancellationToken,
     _folder: TempDir,
@@ -176,6 +178,7 @@ impl World {
             requests,
             config,
             sessions,
+            started: 0,
             executor: None,
             shutdown,
             _folder: folder,
@@ -209,6 +212,8 @@ impl World {
             Cluster::Real(proxy) => kube::Config::new(format!("http://{proxy}").parse().expect("an address")),
         };
         let client = client(config, Some(self.requests.clone()));
+        self.started += 1;
+        self.config.name = Some(format!("executor-{}", self.started));
         let stop = self.shutdown.child_token();
         let task = tokio::spawn(server::run(self.config.clone(), client, None, stop.clone()));
         self.executor = Some((task, stop));
@@ -242,10 +247,17 @@ impl World {
 
     /// The executor's next stream, not yet welcomed.
     pub async fn stream(&mut self) -> Session {
-        let mut session = tokio::time::timeout(PATIENCE, self.sessions.recv())
-            .await
-            .expect("a stream in time")
-            .expect("a stream");
+        let own = self.config.name.clone().unwrap_or_default();
+        let next = async {
+            // One that was killed may have dialled before its end.
+            loop {
+                let session = self.sessions.recv().await.expect("a stream");
+                if session.hello.name == own {
+                    return session;
+                }
+            }
+        };
+        let mut session = tokio::time::timeout(PATIENCE, next).await.expect("a stream in time");
         (session.namespace, session.installation) = (self.namespace.clone(), self.installation.clone());
         session
     }
@@ -509,7 +521,8 @@ impl Session {
         self.respond(self.sequence, message).await;
     }
 
-    async fn respond(&mut self, sequence: u64, message: ToExecutor) {
+    /// Says something with this number; 0 for what is not numbered.
+    pub async fn respond(&mut self, sequence: u64, message: ToExecutor) {
         let acknowledged = if self.acknowledge { self.acknowledged } else { 0 };
         let response = dispatch::ConnectResponse {
             sequence,

@@ -1,10 +1,9 @@
 //! The data folder: one process at a time.
 
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use fs4::fs_std::FileExt as _;
 use windlass_ids::RelayId;
+use windlass_service::{Lock, LockFile};
 
 /// A data folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +29,7 @@ pub enum FolderError {
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     root: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl DataFolder {
@@ -42,16 +41,10 @@ impl DataFolder {
         };
         std::fs::create_dir_all(root.join("live")).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(root.join("lock"))
-            .map_err(failed)?;
-        if !lock.try_lock_exclusive().map_err(failed)? {
-            return Err(FolderError::InUse { path: root });
+        match LockFile::acquire(&root.join("lock")).map_err(failed)? {
+            Lock::Ours(lock) => Ok(Self { root, _lock: lock }),
+            Lock::Elsewhere(_) => Err(FolderError::InUse { path: root }),
         }
-        Ok(Self { root, _lock: lock })
     }
 
     /// The relay's id, made at the first start: the scheduler knows a relay again that was started anew.

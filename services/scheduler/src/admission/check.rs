@@ -116,6 +116,19 @@ impl Checker {
         Ok(Checked { pipeline, resolved })
     }
 
+    /// Checks once more what was accepted before: the operator may have decided otherwise since.
+    ///
+    /// # Errors
+    /// Every problem that was found.
+    pub(crate) fn check_resolved(
+        &self,
+        namespace: &Namespace,
+        resolved: &ResolvedPipeline,
+    ) -> Result<(), Vec<FieldProblem>> {
+        let found = self.check_pods(namespace, resolved);
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
     /// Makes the pod of every step as it is written, for its first instance and for the one with the longest values: what Kubernetes
     /// would refuse for its form or its size is refused now.
     fn check_pods(&self, namespace: &Namespace, resolved: &ResolvedPipeline) -> Vec<FieldProblem> {

@@ -44,7 +44,12 @@ impl Size {
             values.fold(1, usize::saturating_mul)
         });
         let steps = instances.fold(0, usize::saturating_add);
-        if steps <= SMALL_STEPS && prost::Message::encoded_len(pipeline) <= SMALL_BYTES {
+        Self::by(steps, prost::Message::encoded_len(pipeline))
+    }
+
+    /// By the number of steps and the bytes of their pipeline.
+    pub(crate) fn by(steps: usize, bytes: usize) -> Self {
+        if steps <= SMALL_STEPS && bytes <= SMALL_BYTES {
             Self::Small
         } else {
             Self::Large

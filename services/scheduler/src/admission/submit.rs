@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_api::run::v1::SubmitRunRequest;
 use windlass_ids::{Namespace, RequestId, RunId, RunName, Timestamp};
-use windlass_scheduling::{RunState, StepState};
+use windlass_pipeline::ResolvedPipeline;
+use windlass_scheduling::{Reused, RunState, StepState};
 
 use super::check::{Checked, Checker, Unchecked, broken, no_pipeline};
 use super::lanes::{Broken, Size};
@@ -19,7 +20,7 @@ use crate::driver::{Reservation, ReservedKey, Submission};
 use crate::errors::{FieldProblem, SubmitError, Unavailable};
 use crate::shared::Shared;
 use crate::store::{
-    DefinitionKind, NamePattern, Operation, PackedDefinition, RequestRecord, RunFilter, RunFixed, RunHeader,
+    DefinitionKind, Lineage, NamePattern, Operation, PackedDefinition, RequestRecord, RunFilter, RunFixed, RunHeader,
     RunProgress, Store, StoreError,
 };
 
@@ -76,6 +77,7 @@ pub(crate) async fn submit(
     };
     let request = Request {
         size: Size::of(&pipeline),
+        operation: Operation::Submit,
         namespace,
         request_id,
         name,
@@ -90,7 +92,7 @@ pub(crate) async fn submit(
     Err(SubmitError::Invalid(problems))
 }
 
-fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String>) -> Vec<FieldProblem> {
+pub(super) fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String>) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     let mut bad = |path: String, message: &str| problems.push(FieldProblem::new(path, "BAD_VALUE", message));
     if request_id.is_empty() || request_id.len() > MAX_REQUEST_ID {
@@ -117,15 +119,33 @@ fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String
     problems
 }
 
-/// A submission but for its pipeline.
+/// A submission, or another request that makes a run, but for its pipeline.
 #[derive(Debug)]
-struct Request {
+pub(super) struct Request {
     /// How much work its pipeline makes.
-    size: Size,
-    namespace: Namespace,
-    request_id: String,
-    name: String,
-    labels: BTreeMap<String, String>,
+    pub(super) size: Size,
+    pub(super) operation: Operation,
+    pub(super) namespace: Namespace,
+    pub(super) request_id: String,
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// What a new run is made of.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) resolved: ResolvedPipeline,
+    /// Canonical YAML of the pipeline as it was submitted.
+    pub(super) submitted: Vec<u8>,
+    /// Where it comes from, and what it takes over; of a retried run.
+    pub(super) retried: Option<(Lineage, Vec<Reused>)>,
+}
+
+/// A request id that nobody else uses until the run is durable, and the hash of what came with it.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) reservation: Reservation,
+    pub(super) digest: [u8; 32],
 }
 
 /// A run that is ready to be handed over.
@@ -133,6 +153,16 @@ struct Made {
     header: RunHeader,
     definition: RunDefinition,
     packed: Vec<PackedDefinition>,
+    reused: Vec<Reused>,
+}
+
+/// A request whose id was looked up.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// It is new.
+    Fresh(Fresh),
+    /// It made this run before.
+    Again(Box<RunHeader>),
 }
 
 impl Request {
@@ -180,42 +210,82 @@ impl Request {
         digest: [u8; 32],
     ) -> Result<Submitted, SubmitError> {
         let store = shared.store().map_err(|_| Unavailable::Recovering)?;
-        let key = ReservedKey::Request(self.namespace.clone(), self.request_id.clone());
-        let reservation = shared.reservations.reserve(key).await;
-        if let Some(record) = self.known(store.as_ref()).await? {
-            return self.again(store.as_ref(), &record, digest).await;
-        }
-        let checked = self
+        let fresh = match self.begin(shared, store.as_ref(), digest).await? {
+            Begun::Fresh(fresh) => fresh,
+            Begun::Again(header) => {
+                return Ok(Submitted {
+                    header: *header,
+                    created: false,
+                });
+            }
+        };
+        let Checked { pipeline, resolved } = self
             .check(shared, checker, unchecked)
             .await
             .map_err(SubmitError::Invalid)?;
+        let content = Content {
+            resolved,
+            submitted: super::render::canonical(&pipeline).into_bytes(),
+            retried: None,
+        };
+        let header = self.enter(shared, store.as_ref(), submitter, fresh, content).await?;
+        Ok(Submitted { header, created: true })
+    }
+
+    /// Whether the request was carried out before.
+    pub(super) async fn begin(
+        &self,
+        shared: &Shared,
+        store: &dyn Store,
+        digest: [u8; 32],
+    ) -> Result<Begun, SubmitError> {
+        let key = ReservedKey::Request(self.namespace.clone(), self.request_id.clone());
+        let reservation = shared.reservations.reserve(key).await;
+        match self.known(store).await? {
+            Some(record) => Ok(Begun::Again(Box::new(self.again(store, &record, digest).await?))),
+            None => Ok(Begun::Fresh(Fresh { reservation, digest })),
+        }
+    }
+
+    /// Names a run, hands it to the driver and waits until it is durable.
+    pub(super) async fn enter(
+        self,
+        shared: &Shared,
+        store: &dyn Store,
+        submitter: Submitter,
+        fresh: Fresh,
+        content: Content,
+    ) -> Result<RunHeader, SubmitError> {
         store.admit().map_err(|error| match error {
             StoreError::LowSpace { .. } | StoreError::Full { .. } => SubmitError::StoreFull,
             _ => Unavailable::Recovering.into(),
         })?;
-        let (name, named) = self.name(shared, store.as_ref(), &checked.resolved.name).await?;
+        let Fresh { reservation, digest } = fresh;
+        let (name, named) = self.name(shared, store, &content.resolved.name).await?;
         let request = RequestRecord {
             namespace: self.namespace.clone(),
             request_id: RequestId(self.request_id.clone()),
-            operation: Operation::Submit,
+            operation: self.operation,
             digest,
             run: None,
             outcome: Vec::new(),
             created: Timestamp::default(),
         };
         let (size, now) = (self.size, shared.clock.now());
-        let work = move || self.make(now, name, submitter, checked);
+        let work = move || self.make(now, name, submitter, content);
         let made = shared.lanes.run(size, work).await.map_err(is_broken)??;
         let Made {
             header,
             definition,
             packed,
+            reused,
         } = made;
         let (reply, answer) = oneshot::channel();
         shared.inbox.submit(Box::new(Submission {
             header: header.clone(),
             definition: Arc::new(definition),
             packed,
+            reused,
             request: RequestRecord {
                 run: Some(header.id),
                 created: header.created,
@@ -225,7 +295,7 @@ impl Request {
             reply,
         }))?;
         answer.await.map_err(|_| Unavailable::OutcomeUnknown)??;
-        Ok(Submitted { header, created: true })
+        Ok(header)
     }
 
     async fn known(&self, store: &dyn Store) -> Result<Option<RequestRecord>, SubmitError> {
@@ -239,14 +309,14 @@ impl Request {
         store: &dyn Store,
         record: &RequestRecord,
         digest: [u8; 32],
-    ) -> Result<Submitted, SubmitError> {
+    ) -> Result<RunHeader, SubmitError> {
         let header = match record.run {
             Some(run) => store.run(run).await.map_err(unread)?,
             None => None,
         };
-        let is_same = record.operation == Operation::Submit && record.digest == digest;
+        let is_same = record.operation == self.operation && record.digest == digest;
         match (header, record.run) {
-            (Some(header), _) if is_same => Ok(Submitted { header, created: false }),
+            (Some(header), _) if is_same => Ok(header),
             (None, Some(run)) if is_same => Err(SubmitError::RunDeleted { run }),
             (header, run) => Err(SubmitError::RequestIdReused {
                 run: header.map_or_else(
@@ -302,10 +372,14 @@ impl Request {
     }
 
     /// Builds and packs what is stored of the run.
-    fn make(self, now: Timestamp, name: RunName, submitter: Submitter, checked: Checked) -> Result<Made, SubmitError> {
-        let Checked { pipeline, resolved, .. } = checked;
+    fn make(self, now: Timestamp, name: RunName, submitter: Submitter, content: Content) -> Result<Made, SubmitError> {
+        let Content {
+            resolved,
+            submitted,
+            retried,
+        } = content;
+        let (lineage, reused) = retried.map_or((None, Vec::new()), |(lineage, reused)| (Some(lineage), reused));
         let id = new_run_id(now);
-        let submitted = super::render::canonical(&pipeline);
         let stored = serde_json::to_vec(&resolved).unwrap_or_default();
         let packed = vec![
             PackedDefinition::pack(DefinitionKind::Submitted, submitted),
@@ -327,9 +401,10 @@ impl Request {
                     .map(|(name, value)| (name.clone(), serde_json::to_value(value).unwrap_or_default()))
                     .collect(),
                 traceparent: submitter.traceparent,
+                lineage,
             },
             progress: RunProgress {
-                counts: vec![(StepState::Waiting, resolved.step_count())],
+                counts: counts(resolved.step_count(), &reused),
                 ..RunProgress::new(RunState::Queued, 0)
             },
         };
@@ -340,15 +415,26 @@ impl Request {
             header,
             definition,
             packed,
+            reused,
         })
     }
 }
 
-fn is_broken(_: Broken) -> SubmitError {
+/// Steps by state, before anything has happened.
+fn counts(steps: u32, reused: &[Reused]) -> Vec<(StepState, u32)> {
+    let cached = u32::try_from(reused.len()).unwrap_or(u32::MAX);
+    let counts = [
+        (StepState::Waiting, steps.saturating_sub(cached)),
+        (StepState::Cached, cached),
+    ];
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+pub(super) fn is_broken(_: Broken) -> SubmitError {
     SubmitError::Invalid(broken())
 }
 
-fn unread(error: StoreError) -> SubmitError {
+pub(super) fn unread(error: StoreError) -> SubmitError {
     tracing::error!(%error, "store could not be read");
     Unavailable::Recovering.into()
 }

@@ -42,6 +42,7 @@ impl Ahead {
             ChangeKind::RunAccepted
             | ChangeKind::StepReady { .. }
             | ChangeKind::StepSkipped { .. }
+            | ChangeKind::StepCached { .. }
             | ChangeKind::StepCancelled { .. }
             | ChangeKind::AttemptLaunched { .. }
             | ChangeKind::AttemptRegranted { .. }

@@ -85,13 +85,17 @@ impl Batch {
             definition,
             packed,
             mut request,
+            reused,
             reservations,
             reply,
         } = submission;
         header.created = self.now;
         request.created = self.now;
-        let event = Event::RunSubmitted {
-            spec: Arc::clone(definition.spec()),
+        let spec = Arc::clone(definition.spec());
+        let event = if header.fixed.lineage.is_some() {
+            Event::RunRetried { spec, reused }
+        } else {
+            Event::RunSubmitted { spec }
         };
         if let Err(rejection) = live.core.handle(self.now, event, &mut self.decision) {
             // Ids are random: this is another one of them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use windlass_ids::{AttemptId, RunId, StepIndex};
-use windlass_scheduling::{Event, Explanation, Rejection};
+use windlass_scheduling::{Event, Explanation, Rejection, Reused};
 
 use super::reservations::Reservation;
 use crate::definition::RunDefinition;
@@ -50,6 +50,8 @@ pub(crate) struct Submission {
     pub(crate) definition: Arc<RunDefinition>,
     pub(crate) packed: Vec<PackedDefinition>,
     pub(crate) request: RequestRecord,
+    /// Steps of a retried run that do not run again.
+    pub(crate) reused: Vec<Reused>,
     /// Kept until the commit is durable or has failed.
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) reply: oneshot::Sender<Result<(), SubmitError>>,

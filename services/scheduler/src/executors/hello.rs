@@ -1,7 +1,7 @@
 //! The first message of an executor's stream.
 
 use windlass_api::dispatch::v1::ExecutorHello;
-use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN};
+use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
 use crate::errors::SessionError;
@@ -21,6 +21,8 @@ pub(crate) struct Hello {
     pub(crate) resume_epoch: u64,
     pub(crate) resume_sequence: u64,
     pub(crate) local: bool,
+    /// Whether it carries out SecretCalls.
+    pub(crate) secrets: bool,
 }
 
 impl Hello {
@@ -55,6 +57,7 @@ impl Hello {
             resume_epoch: hello.resume_epoch,
             resume_sequence: hello.resume_sequence,
             local: hello.local_cluster,
+            secrets: hello.capabilities.iter().any(|known| known == SECRETS_CAPABILITY),
         })
     }
 }

@@ -9,7 +9,10 @@ use crate::read_model::RunEntry;
 impl LaunchMaterial for RunEntry {
     fn context(&self) -> RunContext {
         // Rendered without a fault at admission, so that nothing can be missing here.
-        let context = windlass_manifest::context(self.meta().definition.resolved()).unwrap_or_default();
+        let mut context = windlass_manifest::context(self.meta().definition.resolved()).unwrap_or_default();
+        if let (Some(workspace), Some(lineage)) = (&mut context.workspace, &self.meta().header.fixed.lineage) {
+            workspace.folder_of = Some(lineage.workspace);
+        }
         RunContext {
             run_id: self.meta().header.id.to_string(),
             run_name: self.meta().header.name.0.clone(),

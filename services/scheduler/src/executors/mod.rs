@@ -3,6 +3,7 @@
 //! A session is an executor's process as the scheduler knows it; streams come and go. Everything here is volatile: after a loss the
 //! core repairs the difference from the inventories (I6).
 
+mod calls;
 mod convert;
 mod hello;
 mod inventory;
@@ -25,7 +26,7 @@ use windlass_scheduling::{Effect, Launch, ShardSet};
 pub(crate) use hello::negotiate;
 pub(crate) use inventory::InventoryChunk;
 pub(crate) use outbox::key;
-pub(crate) use session::Session;
+pub(crate) use session::{NotAsked, Session};
 pub(crate) use stream::connect;
 #[cfg(test)]
 pub(crate) use {hello::Hello, stream::open_session};
@@ -33,6 +34,17 @@ pub(crate) use {hello::Hello, stream::open_session};
 use self::leases::Leases;
 use crate::metric;
 use crate::read_model::{ReadModel, stopped};
+
+/// Why no executor can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoExecutor {
+    /// None is connected.
+    Absent,
+    /// Several clusters are, with these aliases.
+    Ambiguous(Vec<String>),
+    /// Those that are cannot do it.
+    TooOld,
+}
 
 /// The sessions of all executors; see the module.
 #[derive(Debug, Default)]
@@ -151,6 +163,32 @@ impl Executors {
             cluster.executors += 1;
         }
         clusters.into_values().collect()
+    }
+
+    /// The least busy executor of a cluster that carries out calls about Secrets; an empty alias means the only cluster.
+    ///
+    /// # Errors
+    /// When there is none, or more than one cluster.
+    pub(crate) fn for_secrets(&self, alias: &str) -> Result<Arc<Session>, NoExecutor> {
+        let known = self.lock();
+        let there = known.sessions.values().filter(|session| session.is_attached());
+        let of_cluster: Vec<_> = there
+            .filter(|session| alias.is_empty() || session.alias.0 == alias)
+            .collect();
+        let clusters: BTreeMap<_, _> = of_cluster
+            .iter()
+            .map(|session| (&session.cluster, &session.alias.0))
+            .collect();
+        if clusters.len() > 1 {
+            let aliases = clusters.into_values().cloned().collect();
+            return Err(NoExecutor::Ambiguous(aliases));
+        }
+        let able = of_cluster.iter().filter(|session| session.secrets);
+        match able.min_by_key(|session| session.waiting_calls()) {
+            Some(session) => Ok(Arc::clone(session)),
+            None if of_cluster.is_empty() => Err(NoExecutor::Absent),
+            None => Err(NoExecutor::TooOld),
+        }
     }
 
     /// The executor that leases the shard of an attempt in a cluster.

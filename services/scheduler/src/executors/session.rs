@@ -4,12 +4,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use windlass_api::dispatch::v1::ConnectResponse;
+use windlass_api::dispatch::v1::{ConnectResponse, SecretAnswer, SecretCall};
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
+use super::calls::{Answer, Calls};
 use super::hello::Hello;
 use super::inventory::{InventoryChunk, InventoryChunks, WholeInventory};
 use super::outbox::Outbox;
+
+/// Why a call was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAsked {
+    /// No stream is open.
+    NoStream,
+    /// Too many calls wait.
+    TooMany,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) epoch: u64,
     /// Whether its cluster is the embedded local one.
     pub(crate) local: bool,
+    /// Whether it carries out SecretCalls.
+    pub(crate) secrets: bool,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -28,6 +40,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
+    calls: Calls,
     /// The last numbered message that the core has taken in.
     taken: u64,
     /// When the newest frame that the core has taken in was sent, on the executor's clock.
@@ -49,8 +62,10 @@ impl Session {
             alias: hello.alias.clone(),
             epoch,
             local: hello.local,
+            secrets: hello.secrets,
             state: Mutex::new(State {
                 outbox: Outbox::new(),
+                calls: Calls::default(),
                 taken: 0,
                 heard_ms: 0,
                 inventory: InventoryChunks::default(),
@@ -67,6 +82,39 @@ impl Session {
         let told = change(&mut self.lock().outbox);
         self.wake.notify_one();
         told
+    }
+
+    /// Sends a call on the open stream.
+    ///
+    /// # Errors
+    /// When there is no stream, or too many calls wait.
+    pub(crate) fn ask(&self, call: SecretCall) -> Result<Answer, NotAsked> {
+        let mut state = self.lock();
+        if state.stream.as_ref().is_none_or(CancellationToken::is_cancelled) {
+            return Err(NotAsked::NoStream);
+        }
+        let answer = state.calls.ask(call).ok_or(NotAsked::TooMany)?;
+        drop(state);
+        self.wake.notify_one();
+        Ok(answer)
+    }
+
+    /// A stream has ended: no answer comes on it any more.
+    pub(crate) fn stream_ended(&self, generation: u64) {
+        let mut state = self.lock();
+        if state.generation == generation {
+            state.calls.abandon();
+        }
+    }
+
+    /// How many calls wait for their answers.
+    pub(crate) fn waiting_calls(&self) -> usize {
+        self.lock().calls.len()
+    }
+
+    /// An answer to a call came.
+    pub(crate) fn answered(&self, answer: SecretAnswer) {
+        self.lock().calls.answered(answer);
     }
 
     /// Prepares the session for a stream that goes on after `sequence`, and takes it away from an older one; false when it cannot go on.
@@ -109,6 +157,8 @@ impl Session {
     pub(crate) fn detach(&self) {
         let mut state = self.lock();
         state.generation += 1;
+        // Whatever the executor still does, its answer would come on another stream.
+        state.calls.abandon();
         if let Some(stream) = state.stream.take() {
             stream.cancel();
         }
@@ -152,8 +202,16 @@ impl Session {
     /// The next message for a stream, when there is something to say and the stream is still the session's.
     pub(crate) fn next(&self, generation: u64) -> Option<ConnectResponse> {
         let mut state = self.lock();
-        let current = state.generation == generation;
-        (current && state.outbox.has_work()).then(|| state.next())
+        if state.generation != generation {
+            return None;
+        }
+        if let Some(call) = state.calls.next() {
+            return Some(ConnectResponse {
+                heard_ms: state.heard_ms,
+                ..call
+            });
+        }
+        state.outbox.has_work().then(|| state.next())
     }
 
     /// A message that keeps the stream alive, and acknowledges; `None` when another stream took over.

@@ -7,6 +7,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use windlass_api::SECRETS_CAPABILITY;
 use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_request::Message;
@@ -169,7 +170,7 @@ fn welcome(
     let received = session.tell(|outbox| outbox.received());
     let welcome = wire::SchedulerWelcome {
         protocol: hello.protocol,
-        capabilities: Vec::new(),
+        capabilities: vec![SECRETS_CAPABILITY.to_owned()],
         installation: partition.installation.to_string(),
         epoch: partition.epoch,
         lease: Some(duration_to_proto(shared.timing.lease)),
@@ -198,6 +199,7 @@ async fn serve(
         () = stream.cancelled() => Some(SessionError::Replaced),
         () = shutdown.cancelled() => Some(Unavailable::ShuttingDown.into()),
     };
+    session.stream_ended(writer.generation);
     let incarnation = session.incarnation;
     tracing::info!(executor_id = %incarnation, reason = ended.as_ref().map(tracing::field::display), "executor's stream ended");
     if !stream.is_cancelled() {
@@ -288,6 +290,7 @@ impl Reader {
         match message {
             Message::Hello(_) => return Err("a second Hello".to_owned()),
             Message::Heartbeat(_) => {}
+            Message::SecretAnswer(answer) => self.session.answered(answer),
             Message::Draining(_) => report.events.push(Event::ExecutorDraining { incarnation }),
             Message::Credit(credit) => report.events.push(Event::CreditChanged {
                 incarnation,

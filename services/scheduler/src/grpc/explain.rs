@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use windlass_api::convert::{duration_to_proto, timestamp_to_proto};
 use windlass_api::run::v1 as wire;
 use windlass_ids::StepIndex;
+use windlass_scheduling::StepState;
 
 use super::Api;
 use crate::driver::{Command, ExplainOrder, Refusal};
@@ -53,7 +54,11 @@ impl Api {
             true => vec![ended(&entry, step)],
             false => explanations
                 .iter()
-                .map(|explanation| explain(meta, explanation, &executor))
+                .map(|explanation| match explanation.step_state {
+                    // Its record knows whose work it uses.
+                    Some(StepState::Cached) => ended(&entry, explanation.step),
+                    _ => explain(meta, explanation, &executor),
+                })
                 .collect(),
         };
         Ok(wire::ExplainRunResponse {

@@ -9,8 +9,10 @@ mod follow;
 mod lists;
 pub(crate) mod page;
 mod pipelines;
+mod retry;
 mod rights;
 mod runs;
+mod secrets;
 mod server_info;
 mod status;
 mod watch;
@@ -24,6 +26,7 @@ use windlass_api::dispatch::v1::dispatch_service_server::DispatchServiceServer;
 use windlass_api::follow::v1::follow_service_server::FollowServiceServer;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineServiceServer;
 use windlass_api::run::v1::run_service_server::RunServiceServer;
+use windlass_api::secret::v1::secret_service_server::SecretServiceServer;
 use windlass_api::server::v1::server_service_server::ServerServiceServer;
 use windlass_pipeline::{DefaultRequests, Environment, WorkspaceDefault};
 use windlass_service::Identity;
@@ -33,9 +36,10 @@ use crate::admission::Checker;
 use crate::shared::Shared;
 
 /// Full names of the services, for health.
-pub(crate) const SERVICES: [&str; 5] = [
+pub(crate) const SERVICES: [&str; 6] = [
     "windlass.run.v1.RunService",
     "windlass.pipeline.v1.PipelineService",
+    "windlass.secret.v1.SecretService",
     "windlass.server.v1.ServerService",
     "windlass.dispatch.v1.DispatchService",
     "windlass.follow.v1.FollowService",
@@ -75,6 +79,7 @@ pub(crate) fn routes(shared: Arc<Shared>, provided: Provided, shutdown: Cancella
     };
     Routes::new(runs)
         .add_service(PipelineServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
+        .add_service(SecretServiceServer::new(api.clone()))
         .add_service(ServerServiceServer::new(api.clone()))
         .add_service(DispatchServiceServer::new(api.clone()).max_decoding_message_size(MAX_INTERNAL_BYTES))
         .add_service(FollowServiceServer::new(api).max_decoding_message_size(MAX_INTERNAL_BYTES))

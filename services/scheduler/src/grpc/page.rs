@@ -38,6 +38,17 @@ impl PageScope {
         hex::encode([&self.0[..], position].concat())
     }
 
+    /// The position in a token, which is a text; empty for an empty one.
+    ///
+    /// # Errors
+    /// As [`Self::position`].
+    pub(crate) fn text(self, token: &str) -> Result<String, PageTokenError> {
+        if token.is_empty() {
+            return Ok(String::new());
+        }
+        String::from_utf8(self.bytes(token)?).map_err(|_| PageTokenError::Malformed)
+    }
+
     /// The position in a token; `None` for an empty one.
     ///
     /// # Errors
@@ -46,13 +57,17 @@ impl PageScope {
         if token.is_empty() {
             return Ok(None);
         }
+        let position = self.bytes(token)?.try_into();
+        position.map(Some).map_err(|_| PageTokenError::Malformed)
+    }
+
+    fn bytes(self, token: &str) -> Result<Vec<u8>, PageTokenError> {
         let bytes = hex::decode(token).map_err(|_| PageTokenError::Malformed)?;
         let (scope, position) = bytes.split_at_checked(SCOPE_BYTES).ok_or(PageTokenError::Malformed)?;
-        let position = position.try_into().map_err(|_| PageTokenError::Malformed)?;
         if scope != self.0 {
             return Err(PageTokenError::OtherRequest);
         }
-        Ok(Some(position))
+        Ok(position.to_vec())
     }
 }
 
@@ -68,6 +83,8 @@ mod tests {
         assert_eq!(scope.position::<4>(""), Ok(None));
         let other = PageScope::of(&["runs", "mls", "tate=FAILED"]);
         assert_eq!(other.position::<4>(&token), Err(PageTokenError::OtherRequest));
+        assert_eq!(scope.text(&scope.token(b"after")), Ok("after".to_owned()));
+        assert_eq!(scope.text(""), Ok(String::new()));
         assert_eq!(scope.position::<16>(&token), Err(PageTokenError::Malformed));
         assert_eq!(scope.position::<4>("what?"), Err(PageTokenError::Malformed));
         assert_eq!(scope.position::<4>("ab"), Err(PageTokenError::Malformed));

@@ -6,6 +6,7 @@
 use tonic::{Request, Status};
 use windlass_api::pipeline::v1::{RenderPipelineRequest, ValidatePipelineRequest};
 use windlass_api::run::v1 as wire;
+use windlass_api::secret::v1::{DeleteSecretRequest, ListSecretsRequest, PutSecretRequest};
 use windlass_ids::Namespace;
 use windlass_service::{ALL_NAMESPACES, Caller, Denied, Visible};
 
@@ -52,6 +53,7 @@ of_runs! {
     wire::ListStepsRequest,
     wire::WatchRunRequest,
     wire::CancelRunRequest,
+    wire::RetryRunRequest,
     wire::DeleteRunRequest,
     wire::ConfirmDeadRequest,
     wire::GetRunPipelineRequest,
@@ -63,6 +65,9 @@ of_namespaces! {
     wire::ListRunsRequest,
     ValidatePipelineRequest,
     RenderPipelineRequest,
+    PutSecretRequest,
+    ListSecretsRequest,
+    DeleteSecretRequest,
 }
 
 /// The message of a request that its caller may make.

@@ -90,6 +90,17 @@ impl RunService for Api {
         Ok(Response::new(self.cancel(user, permitted(request)?).await?))
     }
 
+    async fn retry_run(
+        &self,
+        request: Request<wire::RetryRunRequest>,
+    ) -> Result<Response<wire::RetryRunResponse>, Status> {
+        let submitter = Submitter {
+            user: user(&request),
+            traceparent: traceparent(&request),
+        };
+        Ok(Response::new(self.retry(submitter, permitted(request)?).await?))
+    }
+
     async fn delete_run(
         &self,
         request: Request<wire::DeleteRunRequest>,

@@ -12,13 +12,15 @@ use windlass_pipeline::schema::json_schema;
 use super::Api;
 
 /// What this server can do beyond protocol 1.
-const CAPABILITIES: [&str; 6] = [
+const CAPABILITIES: [&str; 8] = [
     "explain",
     "watch-resume",
     "confirm-dead",
     "matrix",
     "workspace",
     "pipeline-schema",
+    "retry",
+    "secrets",
 ];
 
 #[tonic::async_trait]

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::ErrorDetails;
 use windlass_api::refusal;
+use windlass_ids::Namespace;
 
 use crate::errors::{
-    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, SessionError,
-    SubmitError, Unavailable, WatchError,
+    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, RetryError,
+    SecretError, SessionError, SubmitError, Unavailable, WatchError,
 };
 
 /// The domain of our reasons.
@@ -103,9 +104,11 @@ macro_rules! statuses {
 statuses! {
     Unavailable => of_unavailable;
     SubmitError => of_submit;
+    RetryError => of_retry;
     LookupError => of_lookup;
     ChangeError => of_change;
     RenderError => of_render;
+    SecretError => of_secret;
     ListError => of_list;
     WatchError => of_watch;
     SessionError => of_session;
@@ -144,6 +147,22 @@ fn of_submit(error: &SubmitError) -> Outline {
             .retry(RETRY_SOON)
             .quota("submissions", "the queue of submissions is full"),
         SubmitError::Unavailable(error) => of_unavailable(error),
+    }
+}
+
+fn of_retry(error: &RetryError) -> Outline {
+    match error {
+        RetryError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_REQUEST").fields(problems),
+        RetryError::Lookup(error) => of_lookup(error),
+        RetryError::RunNotEnded { run, state } => Outline::new(Code::FailedPrecondition, "RUN_NOT_ENDED")
+            .with("state", state)
+            .precondition("RUN_STATE", run.as_str(), error.to_string()),
+        RetryError::NothingToRetry { run } => Outline::new(Code::FailedPrecondition, "NOTHING_TO_RETRY").precondition(
+            "RUN_STATE",
+            run.as_str(),
+            error.to_string(),
+        ),
+        RetryError::Submit(error) => of_submit(error),
     }
 }
 
@@ -204,6 +223,68 @@ fn of_render(error: &RenderError) -> Outline {
     }
 }
 
+fn of_secret(error: &SecretError) -> Outline {
+    match error {
+        SecretError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_REQUEST").fields(problems),
+        SecretError::Lookup(error) => of_lookup(error),
+        SecretError::PageToken(error) => of_page_token(*error),
+        SecretError::NoExecutor { cluster } => Outline::new(Code::Unavailable, "NO_EXECUTOR")
+            .with("cluster", cluster)
+            .retry(RETRY_SOON),
+        SecretError::ClusterAmbiguous { clusters } => Outline::new(Code::InvalidArgument, "CLUSTER_AMBIGUOUS")
+            .with("clusters", clusters.join(","))
+            .field("cluster", error.to_string()),
+        SecretError::ExecutorTooOld { cluster } => {
+            Outline::new(Code::FailedPrecondition, "EXECUTOR_TOO_OLD").with("cluster", cluster)
+        }
+        SecretError::TooManyCalls => Outline::new(Code::ResourceExhausted, "TOO_MANY_SECRET_CALLS")
+            .retry(RETRY_SOON)
+            .quota("secret_calls", "the bound on waiting calls is reached"),
+        SecretError::ExecutorLost => Outline::new(Code::Unavailable, "EXECUTOR_LOST").retry(RETRY_SOON),
+        SecretError::ClusterUnreachable { .. } => {
+            Outline::new(Code::Unavailable, "CLUSTER_UNREACHABLE").retry(RETRY_SOON)
+        }
+        SecretError::Exists { name, namespace } => of_named(Code::AlreadyExists, "SECRET_EXISTS", name, namespace),
+        SecretError::NotFound { name, namespace } => of_named(Code::NotFound, "SECRET_NOT_FOUND", name, namespace),
+        SecretError::NamespaceNotFound(namespace) => {
+            Outline::new(Code::NotFound, "NAMESPACE_NOT_FOUND").with("namespace", namespace.as_str())
+        }
+        SecretError::NotManaged { name, namespace } => {
+            of_named(Code::FailedPrecondition, "SECRET_NOT_MANAGED", name, namespace)
+        }
+        SecretError::RightMissing { right, namespace } => Outline::new(Code::FailedPrecondition, "RIGHT_MISSING")
+            .with("right", right)
+            .with("namespace", namespace.as_str()),
+        SecretError::Quota(text) => {
+            Outline::new(Code::ResourceExhausted, "QUOTA_EXCEEDED").quota("namespace", cut(text))
+        }
+        SecretError::Denied(_) => Outline::new(Code::FailedPrecondition, "POLICY_DENIED"),
+        SecretError::Refused { fields, message } => fields.iter().fold(
+            Outline::new(Code::InvalidArgument, "SECRET_INVALID"),
+            |outline, field| outline.field(field, message),
+        ),
+        SecretError::Changed(name) => Outline::new(Code::Aborted, "SECRET_CHANGED").with("secret", name),
+        SecretError::PageExpired => Outline::new(Code::OutOfRange, "PAGE_TOKEN_EXPIRED"),
+        SecretError::OwnNamespace(namespace) => {
+            Outline::new(Code::FailedPrecondition, "EXECUTOR_NAMESPACE").with("namespace", namespace.as_str())
+        }
+    }
+}
+
+fn of_named(code: Code, reason: &'static str, secret: &str, namespace: &Namespace) -> Outline {
+    Outline::new(code, reason)
+        .with("secret", secret)
+        .with("namespace", namespace.as_str())
+}
+
+fn of_page_token(error: PageTokenError) -> Outline {
+    match error {
+        PageTokenError::Malformed | PageTokenError::OtherRequest => {
+            Outline::new(Code::InvalidArgument, "BAD_PAGE_TOKEN").field("pageToken", error.to_string())
+        }
+    }
+}
+
 fn of_list(error: &ListError) -> Outline {
     match error {
         ListError::Lookup(error) => of_lookup(error),
@@ -214,9 +295,7 @@ fn of_list(error: &ListError) -> Outline {
             | FilterError::BadPattern { .. }
             | FilterError::RepeatedKey { .. }),
         ) => Outline::new(Code::InvalidArgument, "BAD_FILTER").field("filter", error.to_string()),
-        ListError::PageToken(error @ (PageTokenError::Malformed | PageTokenError::OtherRequest)) => {
-            Outline::new(Code::InvalidArgument, "BAD_PAGE_TOKEN").field("pageToken", error.to_string())
-        }
+        ListError::PageToken(error) => of_page_token(*error),
     }
 }
 
@@ -252,7 +331,7 @@ fn of_session(error: &SessionError) -> Outline {
 
 #[cfg(test)]
 mod tests {
-    use windlass_ids::{Namespace, RunName};
+    use windlass_ids::RunName;
 
     use tonic_types::StatusExt as _;
 
@@ -301,6 +380,15 @@ mod tests {
             SubmitError::StoreFull.into(),
             SubmitError::QueueFull.into(),
             SubmitError::Unavailable(Unavailable::OutcomeUnknown).into(),
+            RetryError::Invalid(vec![problem.clone()]).into(),
+            RetryError::Lookup(lookup()).into(),
+            RetryError::RunNotEnded {
+                run: run.clone(),
+                state: state.clone(),
+            }
+            .into(),
+            RetryError::NothingToRetry { run: run.clone() }.into(),
+            RetryError::Submit(SubmitError::QueueFull).into(),
             LookupError::BadNamespace("A".to_owned()).into(),
             LookupError::EmptyRun.into(),
             LookupError::UnknownRun {
@@ -349,6 +437,49 @@ mod tests {
             RenderError::TooMany.into(),
             RenderError::TooSlow.into(),
             RenderError::Broken.into(),
+            SecretError::Invalid(vec![FieldProblem::new("data", "MISSING", "values are needed")]).into(),
+            SecretError::Lookup(lookup()).into(),
+            SecretError::PageToken(PageTokenError::OtherRequest).into(),
+            SecretError::NoExecutor { cluster: text.clone() }.into(),
+            SecretError::ClusterAmbiguous {
+                clusters: vec![text.clone()],
+            }
+            .into(),
+            SecretError::ExecutorTooOld { cluster: text.clone() }.into(),
+            SecretError::TooManyCalls.into(),
+            SecretError::ExecutorLost.into(),
+            SecretError::ClusterUnreachable { message: text.clone() }.into(),
+            SecretError::Exists {
+                name: text.clone(),
+                namespace: "ml".into(),
+            }
+            .into(),
+            SecretError::NotFound {
+                name: text.clone(),
+                namespace: "ml".into(),
+            }
+            .into(),
+            SecretError::NamespaceNotFound("ml".into()).into(),
+            SecretError::NotManaged {
+                name: text.clone(),
+                namespace: "ml".into(),
+            }
+            .into(),
+            SecretError::RightMissing {
+                right: text.clone(),
+                namespace: "ml".into(),
+            }
+            .into(),
+            SecretError::Quota(text.clone()).into(),
+            SecretError::Denied(text.clone()).into(),
+            SecretError::Refused {
+                fields: vec!["data".to_owned()],
+                message: text.clone(),
+            }
+            .into(),
+            SecretError::Changed(text.clone()).into(),
+            SecretError::PageExpired.into(),
+            SecretError::OwnNamespace("ml".into()).into(),
             ListError::Lookup(lookup()).into(),
             ListError::Filter(FilterError::NotATerm {
                 term: text.clone(),
@@ -407,6 +538,11 @@ mod tests {
         ResourceExhausted STORE_FULL retry quota
         ResourceExhausted QUEUE_FULL retry quota
         Unavailable OUTCOME_UNKNOWN retry
+        InvalidArgument INVALID_REQUEST fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        FailedPrecondition RUN_NOT_ENDED precondition
+        FailedPrecondition NOTHING_TO_RETRY precondition
+        ResourceExhausted QUEUE_FULL retry quota
         InvalidArgument BAD_NAMESPACE fields=1
         InvalidArgument EMPTY_RUN fields=1
         NotFound RUN_NOT_FOUND
@@ -426,6 +562,26 @@ mod tests {
         ResourceExhausted TOO_MANY_RENDERS retry quota
         ResourceExhausted RENDER_TOO_SLOW
         Internal RENDER_FAILED
+        InvalidArgument INVALID_REQUEST fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        InvalidArgument BAD_PAGE_TOKEN fields=1
+        Unavailable NO_EXECUTOR retry
+        InvalidArgument CLUSTER_AMBIGUOUS fields=1
+        FailedPrecondition EXECUTOR_TOO_OLD
+        ResourceExhausted TOO_MANY_SECRET_CALLS retry quota
+        Unavailable EXECUTOR_LOST retry
+        Unavailable CLUSTER_UNREACHABLE retry
+        AlreadyExists SECRET_EXISTS
+        NotFound SECRET_NOT_FOUND
+        NotFound NAMESPACE_NOT_FOUND
+        FailedPrecondition SECRET_NOT_MANAGED
+        FailedPrecondition RIGHT_MISSING
+        ResourceExhausted QUOTA_EXCEEDED quota
+        FailedPrecondition POLICY_DENIED
+        InvalidArgument SECRET_INVALID fields=1
+        Aborted SECRET_CHANGED
+        OutOfRange PAGE_TOKEN_EXPIRED
+        FailedPrecondition EXECUTOR_NAMESPACE
         InvalidArgument EMPTY_RUN fields=1
         InvalidArgument BAD_FILTER fields=1
         InvalidArgument BAD_PAGE_TOKEN fields=1

@@ -46,6 +46,7 @@ fn kind(kind: &ChangeKind) -> &'static str {
         ChangeKind::RunEnded { .. } => "RUN_ENDED",
         ChangeKind::StepReady { .. } => "STEP_READY",
         ChangeKind::StepSkipped { .. } => "STEP_SKIPPED",
+        ChangeKind::StepCached { .. } => "STEP_CACHED",
         ChangeKind::StepCancelled { .. } => "STEP_CANCELLED",
         ChangeKind::StepFailed { .. } => "STEP_FAILED",
         ChangeKind::AttemptLaunched { .. } => "STEP_STARTING",
@@ -75,6 +76,7 @@ pub(crate) fn step_of(kind: &ChangeKind) -> Option<StepIndex> {
         | ChangeKind::RunEnded { .. } => None,
         ChangeKind::StepReady { step }
         | ChangeKind::StepSkipped { step, .. }
+        | ChangeKind::StepCached { step, .. }
         | ChangeKind::StepCancelled { step, .. }
         | ChangeKind::StepFailed { step, .. }
         | ChangeKind::AttemptLaunched { step, .. }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use windlass_ids::{PodUid, StepIndex, Timestamp};
+use windlass_ids::{AttemptId, PodUid, StepIndex, Timestamp};
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptPhase, Change, ChangeKind, EndDetail, ExecutorIdentity, FailureClass, PhaseDetail,
     RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
@@ -30,6 +30,8 @@ pub(crate) struct RunRecord {
     steps: Vec<StepCell>,
     attempts: Vec<AttemptCell>,
     texts: BTreeMap<u32, Box<Texts>>,
+    /// Attempts of earlier runs whose work is used.
+    reused: BTreeMap<StepIndex, AttemptId>,
     executors: Vec<Arc<ExecutorIdentity>>,
     nodes: Vec<Box<str>>,
 }
@@ -94,6 +96,8 @@ pub(crate) struct StepRef<'a> {
     pub(crate) since: Timestamp,
     pub(crate) why: Why,
     pub(crate) attempt: Option<AttemptRef<'a>>,
+    /// The attempt of an earlier run whose work it uses.
+    pub(crate) reused: Option<AttemptId>,
 }
 
 /// An attempt with its texts.
@@ -155,6 +159,7 @@ impl RunRecord {
             steps: vec![cell; steps],
             attempts: Vec::new(),
             texts: BTreeMap::new(),
+            reused: BTreeMap::new(),
             executors: Vec::new(),
             nodes: Vec::new(),
         }
@@ -172,6 +177,11 @@ impl RunRecord {
         StepState::ALL.iter().map(count).filter(|(_, count)| *count > 0)
     }
 
+    /// Steps whose work an earlier run has done, with its attempts.
+    pub(crate) fn reused(&self) -> &BTreeMap<StepIndex, AttemptId> {
+        &self.reused
+    }
+
     /// Number of steps.
     pub(crate) fn len(&self) -> usize {
         self.steps.len()
@@ -186,6 +196,7 @@ impl RunRecord {
             since: cell.since,
             why: cell.why,
             attempt: self.attempt(cell.last),
+            reused: self.reused.get(&index).copied(),
         })
     }
 
@@ -224,6 +235,10 @@ impl RunRecord {
             ChangeKind::StepReady { step } => self.enter(*step, StepState::Ready, at),
             ChangeKind::StepSkipped { step, reason } => {
                 self.leave(*step, StepState::Skipped, Why::Skipped(*reason), at)
+            }
+            ChangeKind::StepCached { step, source } => {
+                self.reused.insert(*step, *source);
+                self.enter(*step, StepState::Cached, at);
             }
             ChangeKind::StepCancelled { step, cause } => {
                 self.leave(*step, StepState::Cancelled, Why::Stopped(*cause), at);

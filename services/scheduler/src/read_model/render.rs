@@ -2,7 +2,7 @@
 
 use windlass_api::convert::{timestamp_to_proto, value_from_json};
 use windlass_api::run::v1 as wire;
-use windlass_ids::{AttemptId, StepIndex, Timestamp};
+use windlass_ids::{AttemptId, RunId, StepIndex, Timestamp};
 use windlass_scheduling::{AttemptPhase, FailureClass, RunState, StepState};
 
 use super::meta::RunMeta;
@@ -75,6 +75,10 @@ pub(crate) fn run_from_header(header: &RunHeader) -> wire::Run {
         failed_steps: progress.failed_steps.iter().map(failed_step).collect(),
         cluster: header.fixed.cluster.clone(),
         last_sequence: progress.last_sequence,
+        retry_of: header.fixed.lineage.as_ref().map(|lineage| {
+            let (run, name) = &lineage.retry_of;
+            run_reference(*run, &name.0)
+        }),
     }
 }
 
@@ -143,7 +147,30 @@ pub(crate) fn step(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>, detai
         message,
         max_attempts: definition.max_attempts(step.index),
         source_step: definition.source_step(step.index).to_owned(),
+        reused_from: step.reused.map(|source| reused_attempt(meta, source)),
         resource_name,
+    }
+}
+
+fn run_reference(run: RunId, name: &str) -> wire::RunReference {
+    wire::RunReference {
+        name: name.to_owned(),
+        id: run.to_string(),
+    }
+}
+
+/// An attempt of an earlier run of the same pipeline in the same namespace.
+fn reused_attempt(meta: &RunMeta, source: AttemptId) -> wire::ReusedAttempt {
+    let run = meta.source_name(source.run);
+    let resource = run_resource(meta.header.namespace.as_str(), &run);
+    wire::ReusedAttempt {
+        resource_name: format!(
+            "{resource}/steps/{}/attempts/{}",
+            meta.definition.step_name(source.step),
+            source.number
+        ),
+        run: Some(run_reference(source.run, &run)),
+        attempt: source.number,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What people read about states: one sentence each, without the state's name.
 
-use windlass_ids::StepIndex;
+use windlass_ids::{AttemptId, StepIndex};
 use windlass_scheduling::{
     AttemptPhase, EndDetail, FailureClass, RunReason, RunState, SkipReason, StepFailure, StepState, StopCause,
 };
@@ -91,10 +91,20 @@ pub(crate) fn step_reason(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>
         (StepState::RetryWait | StepState::Failed, _) => {
             step.attempt.map_or_else(Default::default, |attempt| end_pair(&attempt))
         }
-        (
-            StepState::Ready | StepState::Succeeded | StepState::Skipped | StepState::Cancelled | StepState::Cached,
-            _,
-        ) => Default::default(),
+        (StepState::Cached, _) => pair(
+            "REUSED",
+            step.reused.map(|source| reused(meta, source)).unwrap_or_default(),
+        ),
+        (StepState::Ready | StepState::Succeeded | StepState::Skipped | StepState::Cancelled, _) => Default::default(),
+    }
+}
+
+/// Where the work of a reused step was done.
+fn reused(meta: &RunMeta, source: AttemptId) -> String {
+    let run = meta.source_name(source.run);
+    match source.number {
+        1 => format!("reused from {run}"),
+        number => format!("reused from {run}, attempt {number}"),
     }
 }
 

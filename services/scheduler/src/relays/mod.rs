@@ -328,6 +328,7 @@ fn number_of(kind: &ChangeKind) -> Option<u32> {
         | ChangeKind::RunEnded { .. }
         | ChangeKind::StepReady { .. }
         | ChangeKind::StepSkipped { .. }
+        | ChangeKind::StepCached { .. }
         | ChangeKind::StepCancelled { .. } => None,
     }
 }

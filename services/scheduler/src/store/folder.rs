@@ -1,10 +1,12 @@
 //! The data folder: one holder at a time, and enough space.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use windlass_service::{Lock, LockFile};
 
 use super::StoreError;
 
@@ -13,14 +15,7 @@ const LOCK_FILE: &str = "lock";
 /// Holds the data folder until it is dropped, or until the process dies.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
-    file: File,
-}
-
-impl Drop for FolderLock {
-    fn drop(&mut self) {
-        // Closing is not enough: a process that was just forked has the file open too, until it runs its own program.
-        self.file.unlock().ok();
-    }
+    _file: LockFile,
 }
 
 impl FolderLock {
@@ -30,25 +25,16 @@ impl FolderLock {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         created.map_err(|error| io("create data folder", folder, error))?;
         let path = folder.join(LOCK_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| io("open", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Held {
-                    path: folder.to_owned(),
-                    pid: read_pid(&mut file),
-                });
+        match LockFile::acquire(&path).map_err(|error| io("lock", &path, error))? {
+            Lock::Ours(mut file) => {
+                write_pid(&mut file).map_err(|error| io("write", &path, error))?;
+                Ok(Self { _file: file })
             }
-            Err(TryLockError::Error(error)) => return Err(io("lock", &path, error)),
+            Lock::Elsewhere(mut file) => Err(StoreError::Held {
+                path: folder.to_owned(),
+                pid: read_pid(&mut file),
+            }),
         }
-        write_pid(&mut file).map_err(|error| io("write", &path, error))?;
-        Ok(Self { file })
     }
 }
 

@@ -40,6 +40,19 @@ pub struct RunFixed {
     pub parameters: BTreeMap<String, Value>,
     /// W3C trace context of the submission, empty when there was none.
     pub traceparent: String,
+    /// Where a retried run comes from.
+    pub lineage: Option<Lineage>,
+}
+
+/// Where a retried run comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The run that it retries.
+    pub retry_of: (RunId, RunName),
+    /// The run whose workspace it uses: the first one of its line.
+    pub workspace: RunId,
+    /// Names of the runs whose attempts it reuses.
+    pub sources: BTreeMap<RunId, RunName>,
 }
 
 /// The part of a header that changes while the run runs.
@@ -127,11 +140,13 @@ pub enum Operation {
     Delete = 3,
     /// ConfirmDead.
     ConfirmDead = 4,
+    /// RetryRun.
+    Retry = 16,
 }
 
 impl Operation {
     pub(crate) fn from_stored(number: u8) -> Option<Self> {
-        [Self::Submit, Self::Cancel, Self::Delete, Self::ConfirmDead]
+        [Self::Submit, Self::Cancel, Self::Delete, Self::ConfirmDead, Self::Retry]
             .into_iter()
             .find(|operation| *operation as u8 == number)
     }

@@ -30,7 +30,7 @@ use windlass_scheduling::{Change, RunSnapshot};
 pub use batch::{CommitBatch, CommitTicket, Committed, HeaderUpdate, NewRun, RecoveredRun, RecoveredRuns, Recovery};
 pub use definition::{DefinitionKind, MAX_PART, PackedDefinition};
 pub use error::{HistoryError, StoreError};
-pub use header::{FailedStep, Operation, RequestRecord, RunFixed, RunHeader, RunProgress};
+pub use header::{FailedStep, Lineage, Operation, RequestRecord, RunFixed, RunHeader, RunProgress};
 pub use list::{FoundRun, MAX_PAGE, NamePattern, PageToken, PageTokenError, RunFilter, RunPage};
 pub use replay::Replay;
 

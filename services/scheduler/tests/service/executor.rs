@@ -34,6 +34,9 @@ pub(crate) enum Play {
 /// Decides on the play of a step's attempt.
 pub(crate) type Script = Arc<dyn Fn(&str, u32) -> Play + Send + Sync>;
 
+/// Answers a call about a Secret; with nothing, it is not answered.
+pub(crate) type SecretScript = Arc<dyn Fn(&wire::SecretCall) -> Option<wire::secret_answer::Outcome> + Send + Sync>;
+
 /// Identity of an attempt, for maps.
 pub(crate) type Key = (Vec<u8>, u32, u32);
 
@@ -42,6 +45,8 @@ pub(crate) type Key = (Vec<u8>, u32, u32);
 pub(crate) struct Seen {
     pub(crate) welcomes: Vec<wire::SchedulerWelcome>,
     pub(crate) contexts: usize,
+    /// Their JSON by the run's id.
+    pub(crate) context_json: BTreeMap<String, Vec<u8>>,
     pub(crate) templates: usize,
     pub(crate) launches: Vec<(Key, String, u64)>,
     pub(crate) stops: Vec<Key>,
@@ -66,6 +71,8 @@ pub(crate) struct Seen {
     /// When the last frame of ours was sent, and the newest one that the scheduler has heard: a clock that counts frames.
     pub(crate) clock: u64,
     pub(crate) heard: u64,
+    /// Calls about Secrets.
+    pub(crate) secret_calls: Vec<wire::SecretCall>,
     /// Launch messages in the order of the frames.
     pub(crate) launch_frames: usize,
 }
@@ -96,6 +103,9 @@ pub(crate) struct Executor {
     pub(crate) identity: Identity,
     pub(crate) seen: Arc<Mutex<Seen>>,
     script: Script,
+    secrets: SecretScript,
+    /// Capabilities that it announces.
+    pub(crate) capabilities: Vec<String>,
     /// Where messages of the open stream go in.
     outgoing: Arc<Mutex<Option<mpsc::Sender<wire::ConnectRequest>>>>,
 }
@@ -107,6 +117,19 @@ impl Executor {
             seen: Arc::default(),
             outgoing: Arc::default(),
             script: Arc::new(script),
+            secrets: Arc::new(|_| None),
+            capabilities: vec![windlass_api::SECRETS_CAPABILITY.to_owned()],
+        }
+    }
+
+    /// Answers calls about Secrets like this.
+    pub(crate) fn with_secrets(
+        self,
+        secrets: impl Fn(&wire::SecretCall) -> Option<wire::secret_answer::Outcome> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            secrets: Arc::new(secrets),
+            ..self
         }
     }
 
@@ -127,6 +150,7 @@ impl Executor {
             cluster_uid: self.identity.cluster_uid.clone(),
             cluster_alias: self.identity.alias.clone(),
             credit: self.identity.credit,
+            capabilities: self.capabilities.clone(),
             resume_epoch: epoch,
             resume_sequence: last,
             ..wire::ExecutorHello::default()
@@ -166,6 +190,12 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// With the end of its task, ends the open stream, as a process that dies does.
+    pub(crate) fn hang_up(&self) {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(outgoing);
     }
 
     /// From now on nothing is answered, heartbeats included.
@@ -225,7 +255,10 @@ impl Executor {
                 replies.push(connect_request::Message::Sight(visible));
             }
             Message::Lease(lease) => seen.shards = lease.shards,
-            Message::Run(_) => seen.contexts += 1,
+            Message::Run(context) => {
+                seen.contexts += 1;
+                seen.context_json.insert(context.run_id, context.context_json);
+            }
             Message::Template(_) => seen.templates += 1,
             Message::Launches(launches) => {
                 seen.launch_frames += 1;
@@ -261,6 +294,17 @@ impl Executor {
             Message::RunsFinished(finished) => seen.finished.extend(finished.runs.into_iter().map(|run| run.run_id)),
             Message::Relays(relays) => seen.relays = relays.relays,
             Message::Heartbeat(_) => {}
+            Message::SecretCall(call) => {
+                seen.secret_calls.push(call.clone());
+                if let Some(outcome) = (self.secrets)(&call) {
+                    let answer = wire::SecretAnswer {
+                        call: call.call,
+                        outcome: Some(outcome),
+                    };
+                    let answer = frame(&mut seen, 0, connect_request::Message::SecretAnswer(answer));
+                    return vec![answer];
+                }
+            }
             Message::InventoryRequest(_) => {
                 seen.inventories += 1;
                 replies.push(connect_request::Message::Inventory(wire::Inventory {

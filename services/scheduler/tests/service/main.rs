@@ -9,6 +9,8 @@ mod relay;
 mod relays;
 mod rendering;
 mod restarts;
+mod retrying;
+mod secrets;
 mod sessions;
 mod settings;
 mod submitting;

@@ -162,8 +162,8 @@ async fn the_server_says_which_clusters_are_there() {
 async fn i3_an_executor_whose_lease_ended_under_an_open_stream_connects_anew_and_loses_nothing() {
     let data = tempfile::tempdir().expect("a folder");
     let mut short = config(data.path());
-    // Shorter than the executor's silence: nothing but the answers to messages is heard of it.
-    short.lease = std::time::Duration::from_millis(300);
+    // Long enough for a busy machine: before it is muted the executor has to be heard.
+    short.lease = std::time::Duration::from_secs(2);
     let stage = Stage::with(data, short, |_, _| Play::Hold).await;
     let run = stage.submit("r1", pipeline(&[("a", &[])])).await;
     stage.step_in(&run, "a", StepState::Running).await;

@@ -15,6 +15,9 @@ use crate::names::metadata_problems;
 use crate::pods;
 use crate::resources::Resource;
 
+const MAX_SECRET: usize = 1024 * 1024;
+const DATA_KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+
 /// Finalizer of an object that waits for its dependents.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer of an object whose dependents shall lose their reference first.
@@ -25,14 +28,39 @@ fn validate(resource: &'static Resource, body: &Value, more: Vec<Cause>) -> Resu
     let mut causes = metadata_problems(resource, body);
     causes.extend(more);
     causes.extend(owner_problems(body));
-    if resource.kind == "Pod" {
-        causes.extend(pods::problems(body));
+    match resource.kind {
+        "Pod" => causes.extend(pods::problems(body)),
+        "Secret" => causes.extend(secret_problems(body)),
+        _ => {}
     }
     if causes.is_empty() {
         return Ok(());
     }
     let name = body["metadata"]["name"].as_str().unwrap_or_default();
     Err(ApiError::invalid(resource, name, causes))
+}
+
+/// What is wrong with the keys and the size of a Secret.
+fn secret_problems(body: &Value) -> Vec<Cause> {
+    let (mut causes, mut bytes) = (Vec::new(), 0);
+    for (key, value) in body["data"].as_object().into_iter().flatten() {
+        if !is_data_key(key) {
+            causes.push(Cause::invalid(format!("data[{key}]"), key, DATA_KEY_RULE));
+        }
+        // It was read as base64 before.
+        let encoded = value.as_str().unwrap_or_default();
+        bytes += encoded.len() / 4 * 3 - encoded.bytes().rev().take_while(|byte| *byte == b'=').count();
+    }
+    if bytes > MAX_SECRET {
+        let message = format!("Too long: may not be more than {MAX_SECRET} bytes");
+        causes.push(Cause::new("FieldValueTooLong", "data", message));
+    }
+    causes
+}
+
+fn is_data_key(key: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !key.is_empty() && key.len() <= 253 && key.bytes().all(good) && key != "." && !key.starts_with("..")
 }
 
 fn owner_problems(body: &Value) -> Vec<Cause> {

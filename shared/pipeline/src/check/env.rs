@@ -92,9 +92,10 @@ fn check_key(selector: &KeySelector, path: &Path<'_>, violations: &mut Violation
     check_text(&selector.key, is_data_key, key_rule, &path.field("key"), violations);
 }
 
-fn is_data_key(key: &str) -> bool {
+/// Whether it can be a key of a Secret or ConfigMap: 1 to 253 letters, digits, `-`, `_` and `.`, but not `.` nor `..` in front.
+pub fn is_data_key(key: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    key.len() <= 253 && key.bytes().all(good) && key != "." && !key.starts_with("..")
+    !key.is_empty() && key.len() <= 253 && key.bytes().all(good) && key != "." && !key.starts_with("..")
 }
 
 const FIELD_RULE: &str = "one of metadata.name, metadata.namespace, metadata.uid, metadata.labels['KEY'], metadata.annotations['KEY'], \

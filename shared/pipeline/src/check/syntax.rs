@@ -19,7 +19,7 @@ pub(crate) fn is_dns_label(name: &str) -> bool {
 }
 
 /// DNS labels joined by dots, at most 253 characters.
-pub(crate) fn is_dns_subdomain(name: &str) -> bool {
+pub fn is_dns_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_dns_label)
 }
 

@@ -141,6 +141,28 @@ impl Lab {
         self.handle(Event::RunSubmitted { spec });
     }
 
+    /// A run that reuses these steps; each from attempt 3 of the same step in run 9.
+    pub(crate) fn retry(
+        &mut self,
+        parameters: RunParameters,
+        policies: Vec<StepPolicy>,
+        steps: Vec<StepSpec>,
+        reused: &[u32],
+    ) -> Result<(), Rejection> {
+        let spec = Arc::new(RunSpec::new(parameters, policies, steps).expect("a spec"));
+        let reused = reused.iter().map(|step| Reused {
+            step: StepIndex(*step),
+            source: attempt(9, *step, 3),
+        });
+        let event = Event::RunRetried {
+            spec: Arc::clone(&spec),
+            reused: reused.collect(),
+        };
+        self.try_handle(event)?;
+        self.specs.insert(spec.run(), spec);
+        Ok(())
+    }
+
     /// Run 1 with default policy.
     pub(crate) fn submit_plain(&mut self, upstream: &[&[u32]]) {
         self.submit(parameters(1), vec![StepPolicy::default()], steps(upstream));
@@ -342,6 +364,7 @@ pub(crate) fn describe(kind: &ChangeKind) -> String {
         ChangeKind::RunEnded { state, reason } => format!("run ended: {state} {reason}"),
         ChangeKind::StepReady { step } => format!("{step} ready"),
         ChangeKind::StepSkipped { step, reason } => format!("{step} skipped: {reason}"),
+        ChangeKind::StepCached { step, source } => format!("{step} cached from {}/{}", source.step, source.number),
         ChangeKind::StepCancelled { step, cause } => format!("{step} cancelled: {cause}"),
         ChangeKind::StepFailed { step, number, reason } => format!("{step}/{number} step failed: {reason}"),
         ChangeKind::AttemptLaunched { step, number, .. } => format!("{step}/{number} launched"),

@@ -39,6 +39,17 @@ pub(crate) fn spec_steps(rows: &[Row]) -> Vec<StepSpec> {
     rows.iter().enumerate().map(step).collect()
 }
 
+/// The steps among `wanted` (as bits) all of whose upstream steps are among them, too.
+pub(crate) fn reusable(steps: &[StepSpec], wanted: u16) -> Vec<u32> {
+    let mut reused = Vec::new();
+    for (step, spec) in (0_u32..).zip(steps) {
+        if wanted >> (step % 16) & 1 == 1 && spec.upstream.iter().all(|up| reused.contains(&up.0)) {
+            reused.push(step);
+        }
+    }
+    reused
+}
+
 /// Conditions by policy; budgets and deadlines short enough to be met.
 pub(crate) fn policies(patient: bool) -> Vec<StepPolicy> {
     let policy = |run_if| {

@@ -44,6 +44,10 @@ pub const NEEDS: &[(&str, Need)] = &[
         Need::InNamespace(Role::Submitter),
     ),
     (
+        "/windlass.run.v1.RunService/RetryRun",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
         "/windlass.pipeline.v1.PipelineService/ValidatePipeline",
         Need::InNamespace(Role::Submitter),
     ),
@@ -51,9 +55,21 @@ pub const NEEDS: &[(&str, Need)] = &[
         "/windlass.pipeline.v1.PipelineService/RenderPipeline",
         Need::InNamespace(Role::Submitter),
     ),
+    (
+        "/windlass.secret.v1.SecretService/ListSecrets",
+        Need::InNamespace(Role::Submitter),
+    ),
     ("/windlass.run.v1.RunService/DeleteRun", Need::InNamespace(Role::Admin)),
     (
         "/windlass.run.v1.RunService/ConfirmDead",
+        Need::InNamespace(Role::Admin),
+    ),
+    (
+        "/windlass.secret.v1.SecretService/PutSecret",
+        Need::InNamespace(Role::Admin),
+    ),
+    (
+        "/windlass.secret.v1.SecretService/DeleteSecret",
         Need::InNamespace(Role::Admin),
     ),
     ("/windlass.dispatch.v1.DispatchService/Connect", Need::Service),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use windlass_api::journal::v1 as stored;
 use windlass_api::journal::v1::attempt_failed::Next;
 use windlass_api::journal::v1::change::Kind;
-use windlass_ids::{PodUid, StepIndex, Timestamp};
+use windlass_ids::{AttemptId, PodUid, RunId, StepIndex, Timestamp};
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptFailure, AttemptPhase, Budget, CancelRequest, Change, ChangeKind, EndDetail,
     ExecutorIdentity, FailureClass, LostCause, PhaseDetail, RunReason, RunState, SkipReason, StepFailure, StepState,
@@ -40,6 +40,15 @@ pub(super) fn encode(change: &Change, base_time: Timestamp, executors: &mut impl
             0,
             Kind::StepSkipped(stored::StepSkipped {
                 reason_code: reason.code().into(),
+            }),
+        ),
+        ChangeKind::StepCached { step, source } => (
+            Some(step),
+            0,
+            Kind::StepCached(stored::StepCached {
+                run_id: source.run.as_bytes().to_vec(),
+                step: source.step.0,
+                number: source.number,
             }),
         ),
         ChangeKind::StepCancelled { step, cause } => (
@@ -204,6 +213,14 @@ pub(super) fn decode(
         Kind::StepSkipped(skipped) => ChangeKind::StepSkipped {
             step,
             reason: code("SkipReason", skipped.reason_code, SkipReason::from_code)?,
+        },
+        Kind::StepCached(cached) => ChangeKind::StepCached {
+            step,
+            source: AttemptId {
+                run: RunId::from_slice(&cached.run_id).ok_or(CodecError::Missing("run of a reused attempt"))?,
+                step: StepIndex(cached.step),
+                number: cached.number,
+            },
         },
         Kind::StepCancelled(cancelled) => ChangeKind::StepCancelled {
             step,

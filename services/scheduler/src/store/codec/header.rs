@@ -2,11 +2,12 @@
 
 use prost::Message;
 use windlass_api::journal::v1 as stored;
+use windlass_ids::{RunId, RunName};
 use windlass_scheduling::{FailureClass, StepState};
 
 use super::CodecError;
 use super::change::{code, optional_code};
-use crate::store::{FailedStep, RunFixed, RunProgress};
+use crate::store::{FailedStep, Lineage, RunFixed, RunProgress};
 
 pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
     let parameters = fixed.parameters.iter();
@@ -18,6 +19,7 @@ pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
             .map(|(name, value)| (name.clone(), value.to_string()))
             .collect(),
         traceparent: fixed.traceparent.clone(),
+        lineage: fixed.lineage.as_ref().map(encode_lineage),
     }
     .encode_to_vec()
 }
@@ -35,6 +37,30 @@ pub(crate) fn decode_fixed(bytes: &[u8]) -> Result<RunFixed, CodecError> {
         labels: fixed.labels,
         parameters,
         traceparent: fixed.traceparent,
+        lineage: fixed.lineage.map(decode_lineage).transpose()?,
+    })
+}
+
+fn encode_lineage(lineage: &Lineage) -> stored::Lineage {
+    let known = |run: &RunId, name: &RunName| stored::KnownRun {
+        run_id: run.as_bytes().to_vec(),
+        name: name.0.clone(),
+    };
+    let (run, name) = &lineage.retry_of;
+    stored::Lineage {
+        retry_of: Some(known(run, name)),
+        workspace_run_id: lineage.workspace.as_bytes().to_vec(),
+        sources: lineage.sources.iter().map(|(run, name)| known(run, name)).collect(),
+    }
+}
+
+fn decode_lineage(lineage: stored::Lineage) -> Result<Lineage, CodecError> {
+    let id = |bytes: &[u8]| RunId::from_slice(bytes).ok_or(CodecError::Missing("run of a lineage"));
+    let known = |run: stored::KnownRun| Ok::<_, CodecError>((id(&run.run_id)?, RunName(run.name)));
+    Ok(Lineage {
+        retry_of: known(lineage.retry_of.ok_or(CodecError::Missing("run that is retried"))?)?,
+        workspace: id(&lineage.workspace_run_id)?,
+        sources: lineage.sources.into_iter().map(known).collect::<Result<_, _>>()?,
     })
 }
 
@@ -91,4 +117,24 @@ fn decode_failed(failed: stored::FailedStep) -> Result<FailedStep, CodecError> {
         exit_code: failed.exit_code,
         attempt: failed.attempt,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lineage_comes_back_and_a_header_of_before_has_none() {
+        let run = |number| RunId::from_bytes([number; 16]);
+        let fixed = RunFixed {
+            lineage: Some(Lineage {
+                retry_of: (run(2), RunName::from("churn-2")),
+                workspace: run(1),
+                sources: [(run(1), "churn-1".into()), (run(2), "churn-2".into())].into(),
+            }),
+            ..RunFixed::default()
+        };
+        assert_eq!(decode_fixed(&encode_fixed(&fixed)).expect("reads"), fixed);
+        assert_eq!(decode_fixed(&[]).expect("reads"), RunFixed::default());
+    }
 }

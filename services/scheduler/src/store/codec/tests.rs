@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, PodUid, RunId, StepIndex, Timestamp};
 use windlass_scheduling::{
     AfterFailure, AttemptEnd, AttemptFailure, AttemptPhase, AttemptSnapshot, Budget, CancelRequest, Change, ChangeKind,
     EndDetail, ExecutorIdentity, FailureClass, LostCause, PhaseDetail, RunReason, RunSnapshot, RunState, SkipReason,
@@ -17,7 +17,7 @@ use windlass_scheduling::{
 use super::*;
 
 /// How many kinds of changes there are; [`kind_number`] keeps it honest.
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 
 /// A new kind does not compile here until it has a number, and then [`every_kind_is_generated`] asks for its strategy.
 fn kind_number(kind: &ChangeKind) -> usize {
@@ -41,6 +41,7 @@ fn kind_number(kind: &ChangeKind) -> usize {
         ChangeKind::AttemptSucceeded { .. } => 16,
         ChangeKind::AttemptFailed { .. } => 17,
         ChangeKind::DeathProven { .. } => 18,
+        ChangeKind::StepCached { .. } => 19,
     }
 }
 
@@ -156,6 +157,10 @@ fn step_kind() -> impl Strategy<Value = ChangeKind> {
         step().prop_map(|step| ChangeKind::StepReady { step }),
         (step(), select(SkipReason::ALL)).prop_map(|(step, reason)| ChangeKind::StepSkipped { step, reason }),
         (step(), cause()).prop_map(|(step, cause)| ChangeKind::StepCancelled { step, cause }),
+        (step(), run(), step(), any::<u32>()).prop_map(|(step, run, of, number)| ChangeKind::StepCached {
+            step,
+            source: AttemptId { run, step: of, number },
+        }),
         (step(), any::<u32>(), select(StepFailure::ALL)).prop_map(|(step, number, reason)| ChangeKind::StepFailed {
             step,
             number,

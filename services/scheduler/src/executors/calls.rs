@@ -1,0 +1,115 @@
+//! Calls about Secrets: sent to an executor once, answered once, and kept nowhere. With the stream they end, too.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tokio::sync::oneshot;
+use windlass_api::dispatch::v1 as wire;
+use windlass_api::dispatch::v1::connect_response::Message;
+
+/// Most calls of a session that wait for answers; each has up to 1 MiB of values (I11).
+pub(crate) const MAX_CALLS: usize = 32;
+
+/// Who waits for an answer; the sender is dropped when none can come any more.
+pub(crate) type Answer = oneshot::Receiver<wire::SecretAnswer>;
+
+/// The calls of a session; see the module.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    last: u64,
+    /// Not sent yet.
+    queued: VecDeque<wire::SecretCall>,
+    /// Not answered yet.
+    waiting: BTreeMap<u64, oneshot::Sender<wire::SecretAnswer>>,
+}
+
+impl Calls {
+    /// Queues a call; `None` when too many wait already.
+    pub(crate) fn ask(&mut self, call: wire::SecretCall) -> Option<Answer> {
+        self.waiting.retain(|_, answer| !answer.is_closed());
+        self.queued.retain(|call| self.waiting.contains_key(&call.call));
+        if self.waiting.len() >= MAX_CALLS {
+            return None;
+        }
+        self.last += 1;
+        let (sender, answer) = oneshot::channel();
+        self.waiting.insert(self.last, sender);
+        self.queued.push_back(wire::SecretCall {
+            call: self.last,
+            ..call
+        });
+        Some(answer)
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The next call to send; one that nobody waits for any more is not sent.
+    pub(crate) fn next(&mut self) -> Option<wire::ConnectResponse> {
+        loop {
+            let call = self.queued.pop_front()?;
+            let wanted = self.waiting.get(&call.call).is_some_and(|answer| !answer.is_closed());
+            if wanted {
+                return Some(wire::ConnectResponse {
+                    message: Some(Message::SecretCall(call)),
+                    ..wire::ConnectResponse::default()
+                });
+            }
+        }
+    }
+
+    /// Hands an answer to who waits for it, if anybody still does.
+    pub(crate) fn answered(&mut self, answer: wire::SecretAnswer) {
+        if let Some(waiting) = self.waiting.remove(&answer.call) {
+            waiting.send(answer).ok();
+        }
+    }
+
+    /// No answer can come any more.
+    pub(crate) fn abandon(&mut self) {
+        self.queued.clear();
+        self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(sent: Option<wire::ConnectResponse>) -> Option<u64> {
+        match sent?.message? {
+            Message::SecretCall(call) => Some(call.call),
+            other => panic!("a call: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_answer_reaches_its_call_and_no_other() {
+        let mut calls = Calls::default();
+        let mut first = calls.ask(wire::SecretCall::default()).expect("room");
+        let mut second = calls.ask(wire::SecretCall::default()).expect("room");
+        assert_eq!((number(calls.next()), number(calls.next())), (Some(1), Some(2)));
+        assert!(calls.next().is_none(), "what was sent is not sent again");
+        calls.answered(wire::SecretAnswer { call: 2, outcome: None });
+        calls.answered(wire::SecretAnswer { call: 9, outcome: None });
+        assert_eq!(second.try_recv().expect("answered").call, 2);
+        first.try_recv().expect_err("not answered");
+        calls.abandon();
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
+    #[test]
+    fn i11_calls_are_bounded_and_those_of_nobody_are_not_sent() {
+        let mut calls = Calls::default();
+        let answers: Vec<_> = (0..MAX_CALLS)
+            .map(|_| calls.ask(wire::SecretCall::default()).expect("room"))
+            .collect();
+        assert!(calls.ask(wire::SecretCall::default()).is_none());
+        drop(answers);
+        let kept = calls.ask(wire::SecretCall::default()).expect("room again");
+        assert_eq!(number(calls.next()), Some(MAX_CALLS as u64 + 1));
+        assert_eq!(calls.len(), 1);
+        drop(kept);
+    }
+}
