@@ -222,6 +222,14 @@ impl Api {
                 read.map_err(|read| if read.code() == Some(404) { error } else { read })
                     .and_then(|answer| uid_of(&answer))
             }
+            // Rights are asked before anything else: where there are none the namespace itself may be missing.
+            Err(error) if error.code() == Some(403) => {
+                let path = format!("/api/v1/namespaces/{namespace}");
+                match self.call(Call::new("get", Method::GET, path)).await {
+                    Err(missing) if missing.code() == Some(404) => Err(missing),
+                    _ => Err(error),
+                }
+            }
             Err(error) => Err(error),
         }
     }
