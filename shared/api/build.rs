@@ -7,6 +7,7 @@ const PUBLIC: &[&str] = &[
     "windlass.run.v1",
     "windlass.pipeline.v1",
     "windlass.log.v1",
+    "windlass.schedule.v1",
     "windlass.server.v1",
 ];
 
@@ -59,7 +60,9 @@ fn compile(
         .codec_path(codec)
         .out_dir(out);
     if !public {
-        builder = builder.extern_path(".windlass.run.v1", "crate::run::v1");
+        builder = builder
+            .extern_path(".windlass.run.v1", "crate::run::v1")
+            .extern_path(".windlass.pipeline.v1", "crate::pipeline::v1");
     }
     builder.compile_fds_with_config(descriptors, prost)?;
     Ok(())

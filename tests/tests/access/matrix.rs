@@ -22,7 +22,7 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 17] = [
+const EXPECTED: [(&str, Needs); 26] = [
     ("GetServerInfo", Needs::Token),
     ("GetRun", Needs::Role(1)),
     ("ListRuns", Needs::Role(1)),
@@ -37,6 +37,15 @@ const EXPECTED: [(&str, Needs); 17] = [
     ("RenderPipeline", Needs::Role(2)),
     ("DeleteRun", Needs::Role(3)),
     ("ConfirmDead", Needs::Role(3)),
+    ("GetSchedule", Needs::Role(1)),
+    ("ListSchedules", Needs::Role(1)),
+    ("GetSchedulePipeline", Needs::Role(1)),
+    ("CreateSchedule", Needs::Role(2)),
+    ("UpdateSchedule", Needs::Role(2)),
+    ("DeleteSchedule", Needs::Role(2)),
+    ("PauseSchedule", Needs::Role(2)),
+    ("ResumeSchedule", Needs::Role(2)),
+    ("TriggerSchedule", Needs::Role(2)),
     ("Connect", Needs::Service),
     ("Follow", Needs::Service),
     ("Feed", Needs::Service),

@@ -102,14 +102,22 @@ fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String
     if let Some(fault) = name_fault(name).filter(|_| !name.is_empty()) {
         bad("name".to_owned(), fault);
     }
+    problems.extend(label_problems("labels", labels));
+    problems
+}
+
+/// What is wrong with labels of runs, which stand at `path`.
+pub(crate) fn label_problems(path: &str, labels: &BTreeMap<String, String>) -> Vec<FieldProblem> {
+    let mut problems = Vec::new();
+    let mut bad = |path: String, message: &str| problems.push(FieldProblem::new(path, "BAD_VALUE", message));
     if labels.len() > MAX_LABELS {
-        bad("labels".to_owned(), "may have at most 64 entries");
+        bad(path.to_owned(), "may have at most 64 entries");
     }
     for (key, value) in labels {
         let plain = |text: &str| text.len() <= MAX_LABEL && !text.contains(char::is_whitespace);
         if key.is_empty() || key.contains('=') || !plain(key) || !plain(value) {
             bad(
-                format!("labels.{key}"),
+                format!("{path}.{key}"),
                 "keys and values have at most 253 characters without blanks, keys no `=`",
             );
         }
@@ -119,20 +127,21 @@ fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<String, String
 
 /// A submission but for its pipeline.
 #[derive(Debug)]
-struct Request {
+pub(super) struct Request {
     /// How much work its pipeline makes.
-    size: Size,
-    namespace: Namespace,
-    request_id: String,
-    name: String,
-    labels: BTreeMap<String, String>,
+    pub(super) size: Size,
+    pub(super) namespace: Namespace,
+    pub(super) request_id: String,
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// A run that is ready to be handed over.
-struct Made {
-    header: RunHeader,
-    definition: RunDefinition,
-    packed: Vec<PackedDefinition>,
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) header: RunHeader,
+    pub(crate) definition: RunDefinition,
+    pub(crate) packed: Vec<PackedDefinition>,
 }
 
 impl Request {
@@ -154,7 +163,7 @@ impl Request {
         shared.lanes.run(size, work).await.map_err(is_broken)
     }
 
-    async fn check(
+    pub(super) async fn check(
         &self,
         shared: &Shared,
         checker: Checker,
@@ -216,11 +225,11 @@ impl Request {
             header: header.clone(),
             definition: Arc::new(definition),
             packed,
-            request: RequestRecord {
+            request: Some(RequestRecord {
                 run: Some(header.id),
                 created: header.created,
                 ..request
-            },
+            }),
             reservations: vec![reservation, named],
             reply,
         }))?;
@@ -260,7 +269,7 @@ impl Request {
     }
 
     /// The run's name, reserved: the client's, or a readable one that is free.
-    async fn name(
+    pub(super) async fn name(
         &self,
         shared: &Shared,
         store: &dyn Store,
@@ -302,7 +311,13 @@ impl Request {
     }
 
     /// Builds and packs what is stored of the run.
-    fn make(self, now: Timestamp, name: RunName, submitter: Submitter, checked: Checked) -> Result<Made, SubmitError> {
+    pub(super) fn make(
+        self,
+        now: Timestamp,
+        name: RunName,
+        submitter: Submitter,
+        checked: Checked,
+    ) -> Result<Made, SubmitError> {
         let Checked { pipeline, resolved, .. } = checked;
         let id = new_run_id(now);
         let submitted = super::render::canonical(&pipeline);
@@ -327,6 +342,7 @@ impl Request {
                     .map(|(name, value)| (name.clone(), serde_json::to_value(value).unwrap_or_default()))
                     .collect(),
                 traceparent: submitter.traceparent,
+                schedule: None,
             },
             progress: RunProgress {
                 counts: vec![(StepState::Waiting, resolved.step_count())],
@@ -344,7 +360,7 @@ impl Request {
     }
 }
 
-fn is_broken(_: Broken) -> SubmitError {
+pub(super) fn is_broken(_: Broken) -> SubmitError {
     SubmitError::Invalid(broken())
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod page;
 mod pipelines;
 mod rights;
 mod runs;
+mod schedules;
 mod server_info;
 mod status;
 mod watch;
@@ -24,6 +25,7 @@ use windlass_api::dispatch::v1::dispatch_service_server::DispatchServiceServer;
 use windlass_api::follow::v1::follow_service_server::FollowServiceServer;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineServiceServer;
 use windlass_api::run::v1::run_service_server::RunServiceServer;
+use windlass_api::schedule::v1::schedule_service_server::ScheduleServiceServer;
 use windlass_api::server::v1::server_service_server::ServerServiceServer;
 use windlass_pipeline::{Environment, WorkspaceDefault};
 use windlass_service::Identity;
@@ -33,8 +35,9 @@ use crate::admission::Checker;
 use crate::shared::Shared;
 
 /// Full names of the services, for health.
-pub(crate) const SERVICES: [&str; 5] = [
+pub(crate) const SERVICES: [&str; 6] = [
     "windlass.run.v1.RunService",
+    "windlass.schedule.v1.ScheduleService",
     "windlass.pipeline.v1.PipelineService",
     "windlass.server.v1.ServerService",
     "windlass.dispatch.v1.DispatchService",
@@ -54,12 +57,7 @@ pub(crate) struct Api {
 }
 
 /// All services.
-pub(crate) fn routes(shared: Arc<Shared>, workspace: Option<WorkspaceDefault>, shutdown: CancellationToken) -> Routes {
-    let api = Api {
-        shared,
-        workspace,
-        shutdown,
-    };
+pub(crate) fn routes(api: Api) -> Routes {
     let runs = RunServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES);
     let runs = EncodedWatch {
         inner: runs,
@@ -67,15 +65,25 @@ pub(crate) fn routes(shared: Arc<Shared>, workspace: Option<WorkspaceDefault>, s
     };
     Routes::new(runs)
         .add_service(PipelineServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
+        .add_service(ScheduleServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
         .add_service(ServerServiceServer::new(api.clone()))
         .add_service(DispatchServiceServer::new(api.clone()).max_decoding_message_size(MAX_INTERNAL_BYTES))
         .add_service(FollowServiceServer::new(api).max_decoding_message_size(MAX_INTERNAL_BYTES))
 }
 
 impl Api {
+    /// The services of one server.
+    pub(crate) fn new(shared: Arc<Shared>, workspace: Option<WorkspaceDefault>, shutdown: CancellationToken) -> Self {
+        Self {
+            shared,
+            workspace,
+            shutdown,
+        }
+    }
+
     /// What pipelines are checked against now. Images and workspace volumes are not asked for as long as a local cluster, which
     /// uses neither, may run the steps.
-    fn checker(&self) -> Checker {
+    pub(crate) fn checker(&self) -> Checker {
         let local = self.shared.executors.may_be_local();
         let workspace = match &self.workspace {
             Some(workspace) => workspace.clone(),

@@ -43,12 +43,26 @@ impl PageScope {
     /// # Errors
     /// When the token is malformed or belongs to another request.
     pub(crate) fn position<const N: usize>(self, token: &str) -> Result<Option<[u8; N]>, PageTokenError> {
+        let read = |position: &[u8]| position.try_into().ok();
+        self.read(token, read)
+    }
+
+    /// As [`Self::position`], of a position that is a text.
+    ///
+    /// # Errors
+    /// As [`Self::position`].
+    pub(crate) fn text(self, token: &str) -> Result<Option<String>, PageTokenError> {
+        let read = |position: &[u8]| String::from_utf8(position.to_vec()).ok();
+        self.read(token, read)
+    }
+
+    fn read<T>(self, token: &str, read: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, PageTokenError> {
         if token.is_empty() {
             return Ok(None);
         }
         let bytes = hex::decode(token).map_err(|_| PageTokenError::Malformed)?;
         let (scope, position) = bytes.split_at_checked(SCOPE_BYTES).ok_or(PageTokenError::Malformed)?;
-        let position = position.try_into().map_err(|_| PageTokenError::Malformed)?;
+        let position = read(position).ok_or(PageTokenError::Malformed)?;
         if scope != self.0 {
             return Err(PageTokenError::OtherRequest);
         }

@@ -7,7 +7,14 @@ use windlass_api::server::v1::{GetServerInfoRequest, GetServerInfoResponse};
 use super::Api;
 
 /// What this server can do beyond protocol 1.
-const CAPABILITIES: [&str; 5] = ["explain", "watch-resume", "confirm-dead", "matrix", "workspace"];
+const CAPABILITIES: [&str; 6] = [
+    "explain",
+    "watch-resume",
+    "confirm-dead",
+    "matrix",
+    "workspace",
+    "schedules",
+];
 
 #[tonic::async_trait]
 impl ServerService for Api {

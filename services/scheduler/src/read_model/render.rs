@@ -75,6 +75,18 @@ pub(crate) fn run_from_header(header: &RunHeader) -> wire::Run {
         failed_steps: progress.failed_steps.iter().map(failed_step).collect(),
         cluster: header.fixed.cluster.clone(),
         last_sequence: progress.last_sequence,
+        schedule: header
+            .fixed
+            .schedule
+            .as_ref()
+            .map(|of| of.name.clone())
+            .unwrap_or_default(),
+        scheduled_time: header
+            .fixed
+            .schedule
+            .as_ref()
+            .and_then(|of| of.time)
+            .map(timestamp_to_proto),
     }
 }
 

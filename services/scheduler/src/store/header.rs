@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use windlass_ids::{Namespace, RequestId, RunId, RunName, Timestamp};
+use windlass_ids::{Namespace, RequestId, RunId, RunName, ScheduleId, Timestamp};
 use windlass_scheduling::{FailureClass, RunState, StepState};
 
 /// A run as lists show it.
@@ -40,6 +40,19 @@ pub struct RunFixed {
     pub parameters: BTreeMap<String, Value>,
     /// W3C trace context of the submission, empty when there was none.
     pub traceparent: String,
+    /// The schedule that it is a run of.
+    pub schedule: Option<RunSchedule>,
+}
+
+/// The schedule that a run is one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSchedule {
+    /// Id of the schedule.
+    pub id: ScheduleId,
+    /// Its name.
+    pub name: String,
+    /// When the fire was due; none when it was triggered. A schedule has one run of a time.
+    pub time: Option<Timestamp>,
 }
 
 /// The part of a header that changes while the run runs.
@@ -127,12 +140,23 @@ pub enum Operation {
     Delete = 3,
     /// ConfirmDead.
     ConfirmDead = 4,
+    /// A change of a schedule, its making and its deletion included.
+    ChangeSchedule = 16,
+    /// TriggerSchedule.
+    TriggerSchedule = 17,
 }
 
 impl Operation {
     pub(crate) fn from_stored(number: u8) -> Option<Self> {
-        [Self::Submit, Self::Cancel, Self::Delete, Self::ConfirmDead]
-            .into_iter()
-            .find(|operation| *operation as u8 == number)
+        [
+            Self::Submit,
+            Self::Cancel,
+            Self::Delete,
+            Self::ConfirmDead,
+            Self::ChangeSchedule,
+            Self::TriggerSchedule,
+        ]
+        .into_iter()
+        .find(|operation| *operation as u8 == number)
     }
 }

@@ -140,6 +140,7 @@ fn build(data: &Path) -> Built {
         limits: Limits::default(),
         core: CoreConfig::default(),
         open,
+        jobs: crate::schedules::jobs().0,
     };
     Built { driver, broken, opened }
 }

@@ -2,11 +2,12 @@
 
 use prost::Message;
 use windlass_api::journal::v1 as stored;
+use windlass_ids::{ScheduleId, Timestamp};
 use windlass_scheduling::{FailureClass, StepState};
 
 use super::CodecError;
 use super::change::{code, optional_code};
-use crate::store::{FailedStep, RunFixed, RunProgress};
+use crate::store::{FailedStep, RunFixed, RunProgress, RunSchedule};
 
 pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
     let parameters = fixed.parameters.iter();
@@ -18,6 +19,11 @@ pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
             .map(|(name, value)| (name.clone(), value.to_string()))
             .collect(),
         traceparent: fixed.traceparent.clone(),
+        schedule: fixed.schedule.as_ref().map(|schedule| stored::RunSchedule {
+            id: schedule.id.as_bytes().to_vec(),
+            name: schedule.name.clone(),
+            time: schedule.time.map(Timestamp::as_millis),
+        }),
     }
     .encode_to_vec()
 }
@@ -35,6 +41,15 @@ pub(crate) fn decode_fixed(bytes: &[u8]) -> Result<RunFixed, CodecError> {
         labels: fixed.labels,
         parameters,
         traceparent: fixed.traceparent,
+        schedule: fixed.schedule.map(decode_schedule).transpose()?,
+    })
+}
+
+fn decode_schedule(schedule: stored::RunSchedule) -> Result<RunSchedule, CodecError> {
+    Ok(RunSchedule {
+        id: ScheduleId::from_slice(&schedule.id).ok_or(CodecError::Missing("id of a schedule"))?,
+        name: schedule.name,
+        time: schedule.time.map(Timestamp::from_millis),
     })
 }
 
