@@ -1,11 +1,18 @@
 //! The command line as clap sees it.
 
+mod schedule;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use windlass_ids::InstallationId;
+
+pub use schedule::{
+    CatchUpChoice, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleGetArgs, ScheduleListArgs,
+    ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,
+};
 
 /// Windlass runs pipelines (DAGs of container steps) on Kubernetes, or on this machine.
 #[derive(Debug, Parser)]
@@ -184,6 +191,9 @@ pub enum Command {
     ConfirmDead(ConfirmDeadArgs),
     /// Draw the steps of a pipeline file or of a run.
     Graph(GraphArgs),
+    /// Run pipelines at times.
+    #[command(visible_alias = "schedules")]
+    Schedule(ScheduleArgs),
     /// Look after a Kubernetes cluster.
     Cluster(ClusterArgs),
     /// Print a completion script for a shell.
@@ -296,7 +306,7 @@ pub struct ListArgs {
     /// Only runs of this pipeline.
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
-    /// Terms that must all hold, such as `state=FAILED label.team=ml submittedBy=ana name=churn-*`.
+    /// Terms that must all hold, such as `state=FAILED label.team=ml submittedBy=ana name=churn-* schedule=nightly`.
     #[arg(long, value_name = "TERMS")]
     pub filter: Option<String>,
     /// Runs of all namespaces.

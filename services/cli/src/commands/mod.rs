@@ -17,6 +17,7 @@ mod purge;
 mod reference;
 mod render;
 mod run;
+mod schedule;
 mod token;
 mod validate;
 mod wait;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
             with_session(global, async |session| confirm_dead::run(session, args).await).await
         }
         Command::Graph(args) => graph::run(global, args).await,
+        Command::Schedule(args) => schedule::run(global, args).await,
         Command::Cluster(args) => match &args.command {
             ClusterCommand::Purge(args) => purge::run(global, args).await,
         },

@@ -95,7 +95,7 @@ async fn submit(session: &Session, file: &PipelineFile, request: SubmitRunReques
         .ok_or_else(|| CliError::failed("the server answered without the run"))
 }
 
-fn labels(given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn labels(given: &[String]) -> Result<BTreeMap<String, String>> {
     let pairs = given.iter().map(|label| {
         let (key, value) = label
             .split_once('=')

@@ -127,6 +127,15 @@ impl Calendar {
         (next > after && self.end.is_none_or(|end| next <= end)).then_some(next)
     }
 
+    /// The least time between two fires, in milliseconds.
+    pub(crate) fn least_gap(&self) -> i64 {
+        match &self.times {
+            Times::Fixed { .. } | Times::Wall { .. } => 60_000,
+            Times::Interval { every, .. } => *every,
+            Times::Once(_) => i64::MAX,
+        }
+    }
+
     /// The first fires after `time`, at most `count`.
     pub(crate) fn upcoming(&self, time: Timestamp, count: usize) -> Vec<Timestamp> {
         let times = std::iter::successors(self.next_after(time), |last| self.next_after(*last));

@@ -51,13 +51,18 @@ pub(crate) fn plan(calendar: &Calendar, settings: &ScheduleSettings, position: T
     let mut cursor = position;
     while let Some(fire) = calendar.next_after(cursor).filter(|fire| *fire <= now) {
         cursor = fire;
-        if fire >= oldest {
-            walk.keep(fire);
-        } else {
+        if fire < oldest {
             walk.skip(fire);
             if walk.skipped.is_some_and(|skipped| skipped.count >= MAX_COUNTED) {
                 cursor = Timestamp::from_millis(oldest.as_millis().saturating_sub(1)).max(fire);
             }
+            continue;
+        }
+        walk.keep(fire);
+        // With so many at most, none of those that follow takes its place: they are looked at when their turn comes.
+        let most_after = (now.as_millis() - fire.as_millis()) / calendar.least_gap();
+        if walk.kept.len() == 1 && most_after < i64::try_from(most).unwrap_or(i64::MAX) {
+            break;
         }
     }
     let start = walk.kept.front().copied();

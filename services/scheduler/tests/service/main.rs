@@ -9,6 +9,7 @@ mod relay;
 mod relays;
 mod rendering;
 mod restarts;
+mod scheduling;
 mod sessions;
 mod submitting;
 mod support;
