@@ -108,6 +108,7 @@ impl Batch {
             message: String::new(),
             recorded: self.now,
         });
+        count(FireOutcome::Triggered, 1);
         self.put(live, schedule, None);
     }
 

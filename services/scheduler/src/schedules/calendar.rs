@@ -151,10 +151,14 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, CalendarError> {
     TimeZone::get(name).map_err(|_| {
         let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
-        let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let near = known.iter().map(|known| (likeness(known), known));
+        let near = near.filter(|(likeness, _)| *likeness > 0.85);
+        let nearest = near
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, name)| name.clone());
         CalendarError::Zone {
             name: name.chars().take(64).collect(),
-            nearest: nearest.cloned().unwrap_or_else(|| "UTC".to_owned()),
+            nearest: nearest.unwrap_or_else(|| "Europe/Berlin".to_owned()),
         }
     })
 }

@@ -37,7 +37,7 @@ impl Problems {
         let fits =
             duration.filter(|duration| (least..=most).contains(duration) && duration.subsec_nanos() % 1_000_000 == 0);
         if fits.is_none() {
-            let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+            let (least, most) = (in_words(least), in_words(most));
             self.add(
                 field,
                 "BAD_VALUE",
@@ -56,6 +56,15 @@ impl Problems {
             return None;
         }
         Some(time)
+    }
+}
+
+/// A bound, without months of thirty and a bit days.
+fn in_words(duration: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() {
+        seconds if seconds > 0 && seconds % DAY == 0 => format!("{} days", seconds / DAY),
+        _ => humantime::format_duration(duration).to_string(),
     }
 }
 

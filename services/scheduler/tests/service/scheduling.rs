@@ -773,3 +773,35 @@ async fn fires_come_one_after_the_other_while_nobody_does_anything() {
     }
     scheduler.stop().await;
 }
+
+#[tokio::test]
+async fn e5_a_fire_whose_pipeline_is_not_allowed_any_more_is_recorded_with_what_is_wrong() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (scheduler, _) = Scheduler::start_at(config(data.path()), minute(0)).await;
+    // As long as a local cluster may run it, no image is asked for.
+    let mut imageless = pipeline(&[("extract", &[])]);
+    imageless.defaults.as_mut().expect("defaults").image = None;
+    let every_second = wire::ScheduleSpec {
+        timing: Some(Timing::Interval(prost_types::Duration { seconds: 1, nanos: 0 })),
+        ..wire::ScheduleSpec::default()
+    };
+    let request = wire::CreateScheduleRequest {
+        pipeline: Some(imageless),
+        ..creation("imageless", every_second)
+    };
+    scheduler.schedules().create_schedule(request).await.expect("made");
+    let executor = Executor::new(Identity::new(1), |_, _| Play::Succeed);
+    let playing = executor.spawn(&scheduler);
+    let fire = eventually("a refused fire", || async {
+        let schedule = scheduler.schedule("imageless").await;
+        let refused = |fire: &wire::Fire| fire.outcome() == wire::FireOutcome::Refused;
+        schedule.fires.into_iter().find(refused)
+    })
+    .await;
+    assert_eq!(fire.run, "");
+    assert!(fire.message.contains("image"), "{}", fire.message);
+    let next = scheduler.schedule("imageless").await.next_times;
+    assert!(!next.is_empty(), "it goes on");
+    playing.abort();
+    scheduler.stop().await;
+}

@@ -140,7 +140,6 @@ impl Api {
         let (mut settings, mut retimed) = (current.settings.clone(), false);
         if mask.spec() {
             let spec = merged(&current.settings, request.spec.as_ref(), mask);
-            // A schedule that has ended stays as it is, unless its times change.
             match settings_from_proto(Some(&spec), now, Some(&current.settings)) {
                 Ok(asked) => {
                     retimed = is_retimed(&current.settings, &asked);
