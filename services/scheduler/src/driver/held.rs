@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use windlass_ids::{AttemptId, Namespace, RunId};
+use windlass_ids::{AttemptId, RunId};
 use windlass_scheduling::{Change, Effect, Explanation};
 
 use super::command::{Refusal, ScheduleRefusal};
@@ -12,7 +12,7 @@ use super::reservations::Reservation;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::Session;
 use crate::read_model::RunEntry;
-use crate::schedules::FireJob;
+use crate::schedules::{FireJob, ScheduleKey};
 use crate::store::{CommitTicket, Schedule};
 
 /// A batch on its way into the store; see the module.
@@ -29,7 +29,7 @@ pub(crate) struct Held {
     pub(crate) answers: Vec<Answer>,
     pub(crate) reservations: Vec<Reservation>,
     /// Schedules that readers may see as they are now; `None` for one that is gone.
-    pub(crate) schedules: Vec<((Namespace, String), Option<Arc<Schedule>>)>,
+    pub(crate) schedules: Vec<(ScheduleKey, Option<Arc<Schedule>>)>,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use windlass_ids::{Namespace, RunId, RunName, ScheduleId, Timestamp};
 
 use super::fire::FireJob;
-use super::model::Key;
+use super::model::ScheduleKey;
 use super::{MAX_SCHEDULES, Plan};
 use crate::store::{FireOutcome, FireRecord, Overlap, Schedule};
 
@@ -20,7 +20,7 @@ pub(crate) const MAX_IN_FLIGHT: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     schedules: BTreeMap<ScheduleId, Arc<Schedule>>,
-    names: BTreeMap<Key, ScheduleId>,
+    names: BTreeMap<ScheduleKey, ScheduleId>,
     counts: BTreeMap<Namespace, usize>,
     /// When each has to be looked at; those that are being prepared are not in it.
     queue: BTreeSet<(Timestamp, ScheduleId)>,
@@ -217,7 +217,7 @@ impl Schedule {
     }
 }
 
-fn key(schedule: &Schedule) -> Key {
+fn key(schedule: &Schedule) -> ScheduleKey {
     (schedule.namespace.clone(), schedule.name.clone())
 }
 

@@ -16,7 +16,7 @@ pub(crate) mod testing;
 pub(crate) use book::{Book, Changed, RETRY};
 pub(crate) use calendar::Calendar;
 pub(crate) use fire::{FireJob, FireOrder, Fired, Firer, jobs};
-pub(crate) use model::ScheduleModel;
+pub(crate) use model::{ScheduleKey, ScheduleModel};
 pub(crate) use plan::Plan;
 pub(crate) use settings::{settings_from_proto, settings_to_proto};
 

@@ -9,11 +9,11 @@ use windlass_ids::Namespace;
 use crate::store::Schedule;
 
 /// Namespace and name.
-pub(crate) type Key = (Namespace, String);
+pub(crate) type ScheduleKey = (Namespace, String);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct ScheduleModel(RwLock<BTreeMap<Key, Arc<Schedule>>>);
+pub(crate) struct ScheduleModel(RwLock<BTreeMap<ScheduleKey, Arc<Schedule>>>);
 
 impl ScheduleModel {
     /// A schedule that is durable.
@@ -27,7 +27,7 @@ impl ScheduleModel {
         &self,
         namespace: Option<&Namespace>,
         sees: impl Fn(&Namespace) -> bool,
-        after: Option<Key>,
+        after: Option<ScheduleKey>,
         limit: usize,
     ) -> Vec<Arc<Schedule>> {
         let first = match (after, namespace) {
@@ -44,7 +44,7 @@ impl ScheduleModel {
     }
 
     /// Shows a schedule as it is now; `None` when it is gone.
-    pub(crate) fn set(&self, key: Key, schedule: Option<Arc<Schedule>>) {
+    pub(crate) fn set(&self, key: ScheduleKey, schedule: Option<Arc<Schedule>>) {
         let mut schedules = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match schedule {
             Some(schedule) => drop(schedules.insert(key, schedule)),

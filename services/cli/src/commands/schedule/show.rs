@@ -34,7 +34,7 @@ pub(super) fn table(schedules: &[wire::Schedule], namespaces: bool) -> String {
     let mut table = Table::new(&header);
     for schedule in schedules {
         let next = schedule.next_times.first().map(|next| time(schedule, *next));
-        let last = schedule.fires.first().map(|fire| outcome(fire));
+        let last = schedule.fires.first().map(outcome);
         let mut row = vec![
             schedule.name.clone(),
             when(schedule),
