@@ -163,6 +163,14 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, CalendarError> {
     })
 }
 
+/// Looks at a pattern alone.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn check_pattern(pattern: &str) -> Result<(), CalendarError> {
+    parse(pattern).map(drop)
+}
+
 /// A pattern, and whether it is fixed.
 fn parse(pattern: &str) -> Result<(Cron, bool), CalendarError> {
     let wrong = |text: String| Err(CalendarError::Pattern(text));

@@ -7,7 +7,7 @@ use windlass_api::schedule::v1 as wire;
 use windlass_api::schedule::v1::schedule_spec::Timing as WireTiming;
 use windlass_ids::Timestamp;
 
-use super::calendar::{Calendar, CalendarError, zone};
+use super::calendar::{Calendar, CalendarError, check_pattern, zone};
 use crate::admission::{SCHEDULE_LABEL, label_problems};
 use crate::errors::FieldProblem;
 use crate::store::{CatchUp, Overlap, ScheduleSettings, Timing};
@@ -147,7 +147,13 @@ fn timing(
             ));
             None
         }
-        Some(WireTiming::Cron(pattern)) => Some(Timing::Cron(pattern.trim().to_owned())),
+        Some(WireTiming::Cron(pattern)) => {
+            if let Err(error) = check_pattern(pattern) {
+                problems.add("cron", "BAD_CRON", error.to_string());
+                return None;
+            }
+            Some(Timing::Cron(pattern.trim().to_owned()))
+        }
         Some(WireTiming::Interval(interval)) => {
             let every = problems.duration("interval", Some(interval), (SECOND, YEAR))?;
             // An interval that is not changed goes on in its steps.

@@ -327,13 +327,14 @@ async fn h2_i9_what_cannot_be_right_is_refused_with_every_path() {
                 start_deadline: seconds(0),
                 catch_up: 9,
                 labels: [("windlass.dev/schedule".to_owned(), "mine".to_owned())].into(),
-                ..spec("* * * * *")
+                ..spec("* * * *")
             },
         )
     };
     let fields = refused(everything).await;
     let expected = [
         "schedule",
+        "spec.cron",
         "spec.timeZone",
         "spec.endTime",
         "spec.overlapPolicy",
@@ -343,7 +344,7 @@ async fn h2_i9_what_cannot_be_right_is_refused_with_every_path() {
         "pipeline.steps[0].upstream[0]",
     ];
     assert_eq!(paths(&fields), expected, "{fields:?}");
-    assert!(fields[1].1.contains("such as Europe/Berlin"), "{}", fields[1].1);
+    assert!(fields[2].1.contains("such as Europe/Berlin"), "{}", fields[2].1);
 
     let one = async |spec: wire::ScheduleSpec| refused(creation("x", spec)).await.remove(0);
     let timed = |timing| wire::ScheduleSpec {
@@ -778,30 +779,35 @@ async fn fires_come_one_after_the_other_while_nobody_does_anything() {
 async fn e5_a_fire_whose_pipeline_is_not_allowed_any_more_is_recorded_with_what_is_wrong() {
     let data = tempfile::tempdir().expect("a folder");
     let (scheduler, _) = Scheduler::start_at(config(data.path()), minute(0)).await;
-    // As long as a local cluster may run it, no image is asked for.
-    let mut imageless = pipeline(&[("extract", &[])]);
-    imageless.defaults.as_mut().expect("defaults").image = None;
+    // As long as a local cluster may run it, a workspace needs no volume.
     let every_second = wire::ScheduleSpec {
         timing: Some(Timing::Interval(prost_types::Duration { seconds: 1, nanos: 0 })),
+        overlap_policy: wire::OverlapPolicy::Allow.into(),
         ..wire::ScheduleSpec::default()
     };
     let request = wire::CreateScheduleRequest {
-        pipeline: Some(imageless),
-        ..creation("imageless", every_second)
+        pipeline: Some(windlass_api::pipeline::v1::Pipeline {
+            workspace: Some(windlass_api::pipeline::v1::Workspace::default()),
+            ..pipeline(&[("extract", &[])])
+        }),
+        ..creation("shared", every_second)
     };
     scheduler.schedules().create_schedule(request).await.expect("made");
     let executor = Executor::new(Identity::new(1), |_, _| Play::Succeed);
     let playing = executor.spawn(&scheduler);
     let fire = eventually("a refused fire", || async {
-        let schedule = scheduler.schedule("imageless").await;
+        let schedule = scheduler.schedule("shared").await;
         let refused = |fire: &wire::Fire| fire.outcome() == wire::FireOutcome::Refused;
         schedule.fires.into_iter().find(refused)
     })
     .await;
     assert_eq!(fire.run, "");
-    assert!(fire.message.contains("image"), "{}", fire.message);
-    let next = scheduler.schedule("imageless").await.next_times;
-    assert!(!next.is_empty(), "it goes on");
+    assert!(fire.message.contains("pipeline.workspace"), "{}", fire.message);
+    let schedule = scheduler.schedule("shared").await;
+    assert!(
+        schedule.skipped_count >= 1 && !schedule.next_times.is_empty(),
+        "it goes on: {schedule:?}"
+    );
     playing.abort();
     scheduler.stop().await;
 }
