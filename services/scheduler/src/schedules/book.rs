@@ -223,3 +223,86 @@ fn key(schedule: &Schedule) -> ScheduleKey {
 
 /// How long a fire waits when it could not be prepared.
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedules::testing::settings;
+    use crate::store::{ScheduleProgress, Timing};
+
+    fn id(number: usize) -> ScheduleId {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        ScheduleId::from_bytes(bytes)
+    }
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn due_at(number: usize, due: i64) -> Schedule {
+        Schedule {
+            id: id(number),
+            namespace: Namespace::from("ml"),
+            name: format!("s-{number}"),
+            version: 1,
+            generation: 1,
+            created: at(0),
+            created_by: String::new(),
+            updated: at(0),
+            updated_by: String::new(),
+            pipeline: String::new(),
+            paused: false,
+            settings: settings(Timing::Once(at(due))),
+            progress: ScheduleProgress::new(at(0), Some(at(due))),
+        }
+    }
+
+    #[test]
+    fn i11_so_many_are_prepared_at_a_time_and_the_others_wait_without_a_deadline() {
+        let mut book = Book::default();
+        for number in 0..100 {
+            book.put(Arc::new(due_at(number, 5)));
+        }
+        assert_eq!(book.poll_timeout(), Some(at(5)));
+        assert!(book.take_due(at(4), |_| false).is_empty());
+        assert_eq!(book.take_due(at(5), |_| false).len(), MAX_IN_FLIGHT);
+        assert_eq!(book.poll_timeout(), None, "who comes back wakes the others");
+        assert!(book.take_due(at(5), |_| false).is_empty());
+        book.postpone(id(0), at(9));
+        assert_eq!(book.poll_timeout(), Some(at(5)));
+        assert_eq!(book.take_due(at(5), |_| false).len(), 1);
+    }
+
+    #[test]
+    fn what_was_prepared_for_an_older_version_is_not_current() {
+        let mut book = Book::default();
+        book.put(Arc::new(due_at(1, 5)));
+        assert!(!book.is_current(id(1), 1), "nobody asked for it");
+        assert_eq!(book.take_due(at(5), |_| false).len(), 1);
+        assert!(book.is_current(id(1), 1));
+        let next = book.next_version(id(1)).expect("there");
+        book.put(Arc::new(next));
+        assert!(!book.is_current(id(1), 1) && !book.is_current(id(1), 2));
+        // It is due still, and asked for anew.
+        assert_eq!(book.take_due(at(5), |_| false).len(), 1);
+        assert!(book.is_current(id(1), 2));
+        book.remove(id(1));
+        assert!(!book.is_current(id(1), 2));
+        assert_eq!(book.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_run_that_has_ended_overlaps_nothing() {
+        let mut book = Book::default();
+        book.put(Arc::new(due_at(1, 5)));
+        let run = RunId::from_bytes([1; 16]);
+        book.run_began(id(1), run);
+        assert!(book.take_due(at(5), |_| true)[0].overlaps);
+        book.postpone(id(1), at(6));
+        assert!(!book.take_due(at(6), |_| false)[0].overlaps, "the core knows better");
+        book.postpone(id(1), at(7));
+        book.run_finished(run);
+        assert!(!book.take_due(at(7), |_| true)[0].overlaps);
+    }
+}
