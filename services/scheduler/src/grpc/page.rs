@@ -38,35 +38,36 @@ impl PageScope {
         hex::encode([&self.0[..], position].concat())
     }
 
+    /// The position in a token, which is a text; empty for an empty one.
+    ///
+    /// # Errors
+    /// As [`Self::position`].
+    pub(crate) fn text(self, token: &str) -> Result<String, PageTokenError> {
+        if token.is_empty() {
+            return Ok(String::new());
+        }
+        String::from_utf8(self.bytes(token)?).map_err(|_| PageTokenError::Malformed)
+    }
+
     /// The position in a token; `None` for an empty one.
     ///
     /// # Errors
     /// When the token is malformed or belongs to another request.
     pub(crate) fn position<const N: usize>(self, token: &str) -> Result<Option<[u8; N]>, PageTokenError> {
-        let read = |position: &[u8]| position.try_into().ok();
-        self.read(token, read)
-    }
-
-    /// As [`Self::position`], of a position that is a text.
-    ///
-    /// # Errors
-    /// As [`Self::position`].
-    pub(crate) fn text(self, token: &str) -> Result<Option<String>, PageTokenError> {
-        let read = |position: &[u8]| String::from_utf8(position.to_vec()).ok();
-        self.read(token, read)
-    }
-
-    fn read<T>(self, token: &str, read: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, PageTokenError> {
         if token.is_empty() {
             return Ok(None);
         }
+        let position = self.bytes(token)?.try_into();
+        position.map(Some).map_err(|_| PageTokenError::Malformed)
+    }
+
+    fn bytes(self, token: &str) -> Result<Vec<u8>, PageTokenError> {
         let bytes = hex::decode(token).map_err(|_| PageTokenError::Malformed)?;
         let (scope, position) = bytes.split_at_checked(SCOPE_BYTES).ok_or(PageTokenError::Malformed)?;
-        let position = read(position).ok_or(PageTokenError::Malformed)?;
         if scope != self.0 {
             return Err(PageTokenError::OtherRequest);
         }
-        Ok(Some(position))
+        Ok(position.to_vec())
     }
 }
 
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(scope.position::<4>(""), Ok(None));
         let other = PageScope::of(&["runs", "mls", "tate=FAILED"]);
         assert_eq!(other.position::<4>(&token), Err(PageTokenError::OtherRequest));
+        assert_eq!(scope.text(&scope.token(b"after")), Ok("after".to_owned()));
+        assert_eq!(scope.text(""), Ok(String::new()));
         assert_eq!(scope.position::<16>(&token), Err(PageTokenError::Malformed));
         assert_eq!(scope.position::<4>("what?"), Err(PageTokenError::Malformed));
         assert_eq!(scope.position::<4>("ab"), Err(PageTokenError::Malformed));

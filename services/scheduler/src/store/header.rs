@@ -141,9 +141,9 @@ pub enum Operation {
     /// ConfirmDead.
     ConfirmDead = 4,
     /// A change of a schedule, its making and its deletion included.
-    ChangeSchedule = 16,
+    ChangeSchedule = 24,
     /// TriggerSchedule.
-    TriggerSchedule = 17,
+    TriggerSchedule = 25,
 }
 
 impl Operation {

@@ -72,10 +72,9 @@ impl Api {
         };
         let scope = PageScope::of(&["schedules", &request.namespace]);
         let after = scope.text(&request.page_token)?;
-        let after = after.map(|text| {
-            let (namespace, name) = text.split_once('/').unwrap_or_default();
-            (Namespace::from(namespace), name.to_owned())
-        });
+        let after = after
+            .split_once('/')
+            .map(|(namespace, name)| (Namespace::from(namespace), name.to_owned()));
         let limit = match request.page_size {
             0 => DEFAULT_PAGE,
             size => size.min(MAX_PAGE),
