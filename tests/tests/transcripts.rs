@@ -73,6 +73,18 @@ const WITHOUT_SERVER: &[(&str, &str)] = &[
     ),
     ("secret-put-no-pair", "secret put warehouse --from-file password"),
     ("secret-put-no-pairs", "secret put warehouse --env-file hello.yaml"),
+    ("help-schedule", "schedule --help"),
+    ("help-schedule-create", "schedule create --help"),
+    ("schedule-local", "schedule list --local"),
+    ("schedule-no-timing", "schedule create nightly hello.yaml"),
+    (
+        "schedule-two-timings",
+        "schedule create nightly hello.yaml --cron @daily --every 1h",
+    ),
+    (
+        "schedule-time-anywhere",
+        "schedule create nightly hello.yaml --at 2126-12-01T09:00",
+    ),
 ];
 
 /// Commands against one `windlass dev`, in this order.
@@ -193,6 +205,29 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ("secret-list", "secret list"),
     ("secret-list-json", "secret list -o json"),
     ("secret-delete", "secret delete warehouse lake"),
+    ("schedule-list-empty", "schedule list"),
+    (
+        "schedule-create",
+        "schedule create nightly hello.yaml --cron @daily -p GREETING=hi --label team=ml",
+    ),
+    ("schedule-exists", "schedule create nightly hello.yaml --every 1h"),
+    (
+        "schedule-refused",
+        "schedule create other hello.yaml --cron @nightly --start-deadline 0s --time-zone Europe/Berln",
+    ),
+    ("schedule-bad-cron", "schedule create other hello.yaml --cron 61"),
+    ("schedule-get", "schedule get nightly"),
+    ("schedule-unknown", "schedule get nightlie"),
+    (
+        "schedule-update",
+        "schedule update nightly --every 6h --overlap replace --catch-up last",
+    ),
+    ("schedule-update-nothing", "schedule update nightly"),
+    ("schedule-list", "schedule list"),
+    ("schedule-pause", "schedule pause nightly"),
+    ("schedule-trigger", "schedule trigger nightly --request-id t1"),
+    ("schedule-trigger-repeated", "schedule trigger nightly --request-id t1"),
+    ("schedule-delete", "schedule delete nightly nightlie"),
     ("wrong-token", "list --token-file hello.yaml"),
     ("dev-held", "dev"),
 ];
@@ -255,6 +290,7 @@ impl Terminal {
             (r"\d\d:\d\d:\d\d", "TIME"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID"),
             (r"-[0-9a-z]{16}\b", "-HASH"),
+            (r"nightly-[0-9a-z]{4}\b", "nightly-NAME"),
             (r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:PORT"),
             (r"process \d+", "process PID"),
             (r"(<1s|\b\d+m\d\ds|\b\d+(\.\d)?s)\b", "DURATION"),

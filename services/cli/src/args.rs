@@ -1,5 +1,6 @@
 //! The command line as clap sees it.
 
+mod schedule;
 mod secret;
 
 use std::net::SocketAddr;
@@ -9,6 +10,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use windlass_ids::InstallationId;
 
+pub use schedule::{
+    CatchUpChoice, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleGetArgs, ScheduleListArgs,
+    ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,
+};
 pub use secret::{ClusterOfSecrets, SecretArgs, SecretCommand, SecretDeleteArgs, SecretListArgs, SecretPutArgs};
 
 /// Windlass runs pipelines (DAGs of container steps) on Kubernetes, or on this machine.
@@ -196,6 +201,9 @@ pub enum Command {
     Schema(SchemaArgs),
     /// Keep values for steps in Kubernetes Secrets.
     Secret(SecretArgs),
+    /// Run pipelines at times.
+    #[command(visible_alias = "schedules")]
+    Schedule(ScheduleArgs),
     /// Look after a Kubernetes cluster.
     Cluster(ClusterArgs),
     /// Print a completion script for a shell.
@@ -407,7 +415,7 @@ pub struct ListArgs {
     /// Only runs of this pipeline.
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
-    /// Terms that must all hold, such as `state=FAILED label.team=ml submittedBy=ana name=churn-*`.
+    /// Terms that must all hold, such as `state=FAILED label.team=ml submittedBy=ana name=churn-* schedule=nightly`.
     #[arg(long, value_name = "TERMS")]
     pub filter: Option<String>,
     /// Runs of all namespaces.

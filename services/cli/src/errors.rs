@@ -163,6 +163,9 @@ impl CliError {
             (Code::NotFound, Some("RUN_NOT_FOUND")) => {
                 error.hint("`windlass list` shows the runs; -n names another namespace")
             }
+            (Code::NotFound, Some("SCHEDULE_NOT_FOUND")) => {
+                error.hint("`windlass schedule list` shows the schedules; -n names another namespace")
+            }
             (_, Some("REQUEST_ID_REUSED")) => {
                 error.hint("use another --request-id, or submit the same pipeline and parameters with it")
             }

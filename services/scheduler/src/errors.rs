@@ -209,6 +209,61 @@ pub enum ChangeError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why a request about a schedule was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// The schedule or its pipeline is wrong; nothing was done.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<FieldProblem>),
+    /// See [`LookupError`].
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// No schedule has this name.
+    #[error("no schedule {schedule:?} in namespace {namespace}")]
+    Unknown {
+        /// The namespace.
+        namespace: Namespace,
+        /// What was asked for.
+        schedule: String,
+    },
+    /// Another schedule has this name.
+    #[error("schedule {schedule} exists already in namespace {namespace}; choose another name, or update it")]
+    Exists {
+        /// The namespace.
+        namespace: Namespace,
+        /// The name.
+        schedule: String,
+    },
+    /// The namespace has as many schedules as it may have.
+    #[error("namespace {namespace} has {most} schedules already; delete some first")]
+    TooMany {
+        /// The namespace.
+        namespace: Namespace,
+        /// How many it may have.
+        most: usize,
+    },
+    /// The request id was used for something else.
+    #[error("request_id was used before with other content")]
+    RequestIdReused {
+        /// Hash of what was asked then.
+        stored_hash: String,
+        /// Hash of what was asked now.
+        offered_hash: String,
+    },
+    /// The store is low on free space.
+    #[error("the store is low on free space; what is scheduled goes on, schedules are not changed")]
+    StoreFull,
+    /// The run of a trigger was refused.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// See [`PageTokenError`].
+    #[error(transparent)]
+    PageToken(#[from] PageTokenError),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// Why a pipeline was not rendered, or not to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {

@@ -19,6 +19,7 @@ mod lookup;
 mod metric;
 mod read_model;
 mod relays;
+mod schedules;
 mod secrets;
 pub mod server;
 mod shared;

@@ -22,3 +22,7 @@ pub(crate) const WATCHERS: &str = "windlass_scheduler_watchers";
 pub(crate) const SLOW_WATCHERS: &str = "windlass_scheduler_slow_watchers_total";
 /// Submissions that were refused, by reason.
 pub(crate) const REFUSED_SUBMISSIONS: &str = "windlass_scheduler_refused_submissions_total";
+/// Fires of schedules, by outcome.
+pub(crate) const FIRES: &str = "windlass_scheduler_fires_total";
+/// Seconds from when a fire was due to when its run was accepted.
+pub(crate) const FIRE_DELAY_SECONDS: &str = "windlass_scheduler_fire_delay_seconds";

@@ -15,6 +15,7 @@ use crate::driver::{self, Driver, Limits};
 use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
+use crate::schedules::{self, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::Store;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -40,6 +41,20 @@ pub async fn run_on(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    run_at(config, open, Clock::system(), listener, shutdown).await
+}
+
+/// As [`run_on`], by a clock of the caller's: what is scheduled happens by it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_at(
+    config: Config,
+    open: OpenStore,
+    clock: Clock,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let access = Access::open(config.access_file.as_deref(), config.token_file.as_deref())?;
     let tls = config.tls.server()?;
     let provided = Provided {
@@ -48,12 +63,13 @@ pub async fn run_on(
     };
     let (inbox, outlet) = driver::inbox(Limits::default());
     let shared = Arc::new(Shared::new(
-        Clock::system(),
+        clock,
         inbox,
         timing(&config),
         Relays::new(config.seal_deadline),
         History::new(Bound::default()),
     ));
+    let (jobs, due) = schedules::jobs();
     let driver = Driver {
         shared: Arc::clone(&shared),
         outlet,
@@ -64,10 +80,17 @@ pub async fn run_on(
             ..CoreConfig::default()
         },
         open,
+        jobs,
     };
     let recovered = driver::recover(&driver.open, &driver.core, &shared).await?;
     // The driver ends after the requests that wait for it.
     let drained = CancellationToken::new();
+    let api = grpc::Api::new(Arc::clone(&shared), provided, shutdown.clone());
+    let firer = Firer {
+        api: api.clone(),
+        jobs: due,
+    };
+    tokio::spawn(firer.run(drained.clone()));
     let mut driving = tokio::spawn(driver.run(recovered, drained.clone()));
     let settings = ServeSettings {
         services: grpc::SERVICES.to_vec(),
@@ -76,7 +99,7 @@ pub async fn run_on(
         tls,
         insecure: config.insecure,
     };
-    let routes = grpc::routes(Arc::clone(&shared), provided, shutdown.clone());
+    let routes = grpc::routes(api);
     let serving = serve(routes, settings, listener, shutdown.clone());
     tokio::select! {
         served = serving => {

@@ -14,6 +14,7 @@ use crate::executors::Executors;
 use crate::history::History;
 use crate::read_model::ReadModel;
 use crate::relays::Relays;
+use crate::schedules::ScheduleModel;
 use crate::store::Store;
 
 /// Most watchers at a time.
@@ -27,6 +28,7 @@ const MAX_RENDERS: usize = 32;
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) runs: ReadModel,
+    pub(crate) schedules: ScheduleModel,
     pub(crate) executors: Executors,
     pub(crate) relays: Relays,
     pub(crate) history: History,
@@ -63,6 +65,7 @@ impl Shared {
         Self {
             clock,
             runs: ReadModel::default(),
+            schedules: ScheduleModel::default(),
             executors: Executors::default(),
             relays,
             history,

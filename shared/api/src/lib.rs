@@ -47,6 +47,7 @@ package! {
     pipeline: "public", "windlass.pipeline.v1", "The pipeline model.";
     log: "public", "windlass.log.v1", "Logs.";
     secret: "public", "windlass.secret.v1", "Secrets.";
+    schedule: "public", "windlass.schedule.v1", "Schedules.";
     server: "public", "windlass.server.v1", "The server itself.";
     dispatch: "internal", "windlass.dispatch.v1", "Between scheduler and executors.";
     feed: "internal", "windlass.feed.v1", "Between executors and log relays.";

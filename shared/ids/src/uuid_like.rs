@@ -88,6 +88,8 @@ macro_rules! uuid_like {
 uuid_like! {
     /// Id of a run: a version 7 UUID made by the scheduler, so that ids sort by time.
     RunId;
+    /// Id of a schedule: a version 7 UUID made by the scheduler.
+    ScheduleId;
     /// One process of an executor.
     Incarnation;
     /// One process of a log relay.

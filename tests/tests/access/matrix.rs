@@ -22,7 +22,7 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 22] = [
+const EXPECTED: [(&str, Needs); 31] = [
     ("GetServerInfo", Needs::Token),
     ("GetPipelineSchema", Needs::Token),
     ("GetRun", Needs::Role(1)),
@@ -42,6 +42,15 @@ const EXPECTED: [(&str, Needs); 22] = [
     ("ConfirmDead", Needs::Role(3)),
     ("PutSecret", Needs::Role(3)),
     ("DeleteSecret", Needs::Role(3)),
+    ("GetSchedule", Needs::Role(1)),
+    ("ListSchedules", Needs::Role(1)),
+    ("GetSchedulePipeline", Needs::Role(1)),
+    ("CreateSchedule", Needs::Role(2)),
+    ("UpdateSchedule", Needs::Role(2)),
+    ("DeleteSchedule", Needs::Role(2)),
+    ("PauseSchedule", Needs::Role(2)),
+    ("ResumeSchedule", Needs::Role(2)),
+    ("TriggerSchedule", Needs::Role(2)),
     ("Connect", Needs::Service),
     ("Follow", Needs::Service),
     ("Feed", Needs::Service),

@@ -7,6 +7,7 @@ use windlass_api::log::v1::log_service_client::LogServiceClient;
 use windlass_api::pipeline::v1::pipeline_service_client::PipelineServiceClient;
 use windlass_api::run::v1::run_service_client::RunServiceClient;
 use windlass_api::run::v1::{GetRunRequest, ListRunsRequest, ListStepsRequest, Run, Step};
+use windlass_api::schedule::v1::schedule_service_client::ScheduleServiceClient;
 use windlass_api::secret::v1::secret_service_client::SecretServiceClient;
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
@@ -197,6 +198,11 @@ impl Session {
     /// The client of SecretService.
     pub fn secrets(&self) -> SecretServiceClient<AuthenticatedChannel> {
         SecretServiceClient::new(self.channel.clone())
+    }
+
+    /// The client of ScheduleService.
+    pub fn schedules(&self) -> ScheduleServiceClient<AuthenticatedChannel> {
+        ScheduleServiceClient::new(self.channel.clone())
     }
 
     /// One run by name, id, prefix or `@latest`.

@@ -85,6 +85,8 @@ fn run_text(run: &Run, steps: &[Step], now: Timestamp) -> String {
         ("state", Some(run_state_name(run.state()).to_owned())),
         ("why", Some(run.message.clone())),
         ("cluster", Some(run.cluster.clone())),
+        ("schedule", Some(run.schedule.clone())),
+        ("due", time(run.scheduled_time)),
         ("submitted by", Some(run.submitted_by.clone())),
         ("retries", run.retry_of.as_ref().map(|old| old.name.clone())),
         ("parameters", Some(parameters.collect::<Vec<_>>().join(" "))),
@@ -168,7 +170,7 @@ fn attempt_text(attempt: &Attempt, now: Timestamp) -> String {
     text
 }
 
-fn field_lines<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
+pub(super) fn field_lines<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
     let present = fields
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)));

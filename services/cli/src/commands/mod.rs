@@ -19,6 +19,7 @@ mod render;
 mod retry;
 mod run;
 mod run_step;
+mod schedule;
 mod schema;
 mod secret;
 mod token;
@@ -56,6 +57,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
         Command::Graph(args) => graph::run(global, args).await,
         Command::Schema(_) => schema::run(),
         Command::Secret(args) => secret::run(global, args).await,
+        Command::Schedule(args) => schedule::run(global, args).await,
         Command::Cluster(args) => match &args.command {
             ClusterCommand::Purge(args) => purge::run(global, args).await,
         },

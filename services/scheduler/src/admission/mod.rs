@@ -5,11 +5,13 @@ mod lanes;
 mod name;
 mod render;
 mod retry;
+mod scheduled;
 mod submit;
 
-pub(crate) use check::{Checker, check};
+pub(crate) use check::{Checked, Checker, check};
 pub(crate) use lanes::{Lanes, Size};
 pub(crate) use name::name_fault;
 pub(crate) use render::{RenderedPod, Renderer};
 pub(crate) use retry::{Plan, plan, retry};
-pub(crate) use submit::{Submitter, submit};
+pub(crate) use scheduled::{SCHEDULE_LABEL, Scheduled, scheduled};
+pub(crate) use submit::{MAX_REQUEST_ID, Made, Submitter, label_problems, submit};

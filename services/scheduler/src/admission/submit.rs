@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_api::run::v1::SubmitRunRequest;
 use windlass_ids::{Namespace, RequestId, RunId, RunName, Timestamp};
-use windlass_pipeline::ResolvedPipeline;
+use windlass_pipeline::{Pipeline, ResolvedPipeline};
 use windlass_scheduling::{Reused, RunState, StepState};
 
 use super::check::{Checked, Checker, Unchecked, broken, no_pipeline};
@@ -104,14 +104,22 @@ pub(super) fn field_problems(request_id: &str, name: &str, labels: &BTreeMap<Str
     if let Some(fault) = name_fault(name).filter(|_| !name.is_empty()) {
         bad("name".to_owned(), fault);
     }
+    problems.extend(label_problems("labels", labels));
+    problems
+}
+
+/// What is wrong with labels of runs, which stand at `path`.
+pub(crate) fn label_problems(path: &str, labels: &BTreeMap<String, String>) -> Vec<FieldProblem> {
+    let mut problems = Vec::new();
+    let mut bad = |path: String, message: &str| problems.push(FieldProblem::new(path, "BAD_VALUE", message));
     if labels.len() > MAX_LABELS {
-        bad("labels".to_owned(), "may have at most 64 entries");
+        bad(path.to_owned(), "may have at most 64 entries");
     }
     for (key, value) in labels {
         let plain = |text: &str| text.len() <= MAX_LABEL && !text.contains(char::is_whitespace);
         if key.is_empty() || key.contains('=') || !plain(key) || !plain(value) {
             bad(
-                format!("labels.{key}"),
+                format!("{path}.{key}"),
                 "keys and values have at most 253 characters without blanks, keys no `=`",
             );
         }
@@ -141,6 +149,17 @@ pub(super) struct Content {
     pub(super) retried: Option<(Lineage, Vec<Reused>)>,
 }
 
+impl Content {
+    /// Of a pipeline that is run for the first time.
+    pub(super) fn of(pipeline: &Pipeline, resolved: ResolvedPipeline) -> Self {
+        Self {
+            resolved,
+            submitted: super::render::canonical(pipeline).into_bytes(),
+            retried: None,
+        }
+    }
+}
+
 /// A request id that nobody else uses until the run is durable, and the hash of what came with it.
 #[derive(Debug)]
 pub(super) struct Fresh {
@@ -149,11 +168,12 @@ pub(super) struct Fresh {
 }
 
 /// A run that is ready to be handed over.
-struct Made {
-    header: RunHeader,
-    definition: RunDefinition,
-    packed: Vec<PackedDefinition>,
-    reused: Vec<Reused>,
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) header: RunHeader,
+    pub(crate) definition: RunDefinition,
+    pub(crate) packed: Vec<PackedDefinition>,
+    pub(crate) reused: Vec<Reused>,
 }
 
 /// A request whose id was looked up.
@@ -184,7 +204,7 @@ impl Request {
         shared.lanes.run(size, work).await.map_err(is_broken)
     }
 
-    async fn check(
+    pub(super) async fn check(
         &self,
         shared: &Shared,
         checker: Checker,
@@ -223,11 +243,7 @@ impl Request {
             .check(shared, checker, unchecked)
             .await
             .map_err(SubmitError::Invalid)?;
-        let content = Content {
-            resolved,
-            submitted: super::render::canonical(&pipeline).into_bytes(),
-            retried: None,
-        };
+        let content = Content::of(&pipeline, resolved);
         let header = self.enter(shared, store.as_ref(), submitter, fresh, content).await?;
         Ok(Submitted { header, created: true })
     }
@@ -286,11 +302,11 @@ impl Request {
             definition: Arc::new(definition),
             packed,
             reused,
-            request: RequestRecord {
+            request: Some(RequestRecord {
                 run: Some(header.id),
                 created: header.created,
                 ..request
-            },
+            }),
             reservations: vec![reservation, named],
             reply,
         }))?;
@@ -330,7 +346,7 @@ impl Request {
     }
 
     /// The run's name, reserved: the client's, or a readable one that is free.
-    async fn name(
+    pub(super) async fn name(
         &self,
         shared: &Shared,
         store: &dyn Store,
@@ -372,7 +388,13 @@ impl Request {
     }
 
     /// Builds and packs what is stored of the run.
-    fn make(self, now: Timestamp, name: RunName, submitter: Submitter, content: Content) -> Result<Made, SubmitError> {
+    pub(super) fn make(
+        self,
+        now: Timestamp,
+        name: RunName,
+        submitter: Submitter,
+        content: Content,
+    ) -> Result<Made, SubmitError> {
         let Content {
             resolved,
             submitted,
@@ -402,6 +424,7 @@ impl Request {
                     .collect(),
                 traceparent: submitter.traceparent,
                 lineage,
+                schedule: None,
             },
             progress: RunProgress {
                 counts: counts(resolved.step_count(), &reused),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use windlass_ids::{RunId, Timestamp};
-use windlass_scheduling::{Decision, Event, Explanation, Rejection, Scheduler, StepState};
+use windlass_scheduling::{Decision, Event, Explanation, Rejection, Reused, Scheduler, StepState};
 
 use super::ahead::Ahead;
 use super::command::{
@@ -13,13 +13,15 @@ use super::command::{
 use super::held::{Acknowledgement, Answer, Held};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
-use crate::store::{CommitBatch, HeaderUpdate, NewRun};
+use crate::schedules::Book;
+use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, RequestRecord, RunHeader};
 
 /// The core and what belongs to it: discarded together when a commit fails.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) core: Scheduler,
     pub(crate) runs: BTreeMap<RunId, LiveRun>,
+    pub(crate) schedules: Book,
 }
 
 /// What the driver keeps of a run beside the core.
@@ -32,10 +34,10 @@ pub(crate) struct LiveRun {
 /// A batch being made.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    now: Timestamp,
-    decision: Decision,
-    commit: CommitBatch,
-    held: Held,
+    pub(super) now: Timestamp,
+    pub(super) decision: Decision,
+    pub(super) commit: CommitBatch,
+    pub(super) held: Held,
 }
 
 impl Batch {
@@ -56,9 +58,10 @@ impl Batch {
         self.decision.is_empty() && self.commit.is_empty() && self.held.is_empty()
     }
 
-    /// Lets the core look at the time.
+    /// Lets the core and the schedules look at the time.
     pub(crate) fn tick(&mut self, live: &mut Live) {
         live.core.handle_timeout(self.now, &mut self.decision);
+        self.take_due(live);
     }
 
     /// What a recovered core decided.
@@ -76,51 +79,76 @@ impl Batch {
             Command::Report(report) => self.report(live, *report),
             Command::Disconnected(gone) => self.disconnected(live, &gone),
             Command::Explain(order) => self.explain(live, order),
+            Command::Schedule(order) => self.schedule(live, *order),
+            Command::Fire(order) => self.fire(live, *order),
         }
     }
 
     fn submit(&mut self, live: &mut Live, submission: Submission) {
         let Submission {
-            mut header,
+            header,
             definition,
             packed,
-            mut request,
+            request,
             reused,
             reservations,
             reply,
         } = submission;
+        let of = header.fixed.schedule.clone().map(|of| (of, header.name.clone()));
+        let run = header.id;
+        if let Err(rejection) = self.accept(live, header, (definition, packed), reused, request) {
+            // Ids are random: this is another one of them.
+            tracing::warn!(%rejection, "submission refused by the core");
+            let error = crate::errors::Unavailable::OutcomeUnknown.into();
+            return self.held.answers.push(Answer::SubmissionRefused(reply, error));
+        }
+        if let Some((of, name)) = of {
+            self.triggered(live, &of, (run, name));
+        }
+        self.held.answers.push(Answer::Submitted(reply));
+        self.held.reservations.extend(reservations);
+    }
+
+    /// Takes a run in; nothing happens when the core refuses it.
+    pub(super) fn accept(
+        &mut self,
+        live: &mut Live,
+        mut header: RunHeader,
+        (definition, packed): (Arc<RunDefinition>, Vec<PackedDefinition>),
+        reused: Vec<Reused>,
+        mut request: Option<RequestRecord>,
+    ) -> Result<(), Rejection> {
         header.created = self.now;
-        request.created = self.now;
+        if let Some(request) = &mut request {
+            request.created = self.now;
+        }
         let spec = Arc::clone(definition.spec());
         let event = if header.fixed.lineage.is_some() {
             Event::RunRetried { spec, reused }
         } else {
             Event::RunSubmitted { spec }
         };
-        if let Err(rejection) = live.core.handle(self.now, event, &mut self.decision) {
-            // Ids are random: this is another one of them.
-            tracing::warn!(%rejection, "submission refused by the core");
-            let error = crate::errors::Unavailable::OutcomeUnknown.into();
-            return self.held.answers.push(Answer::SubmissionRefused(reply, error));
-        }
+        live.core.handle(self.now, event, &mut self.decision)?;
         let record = RunRecord::new(definition.len(), self.now);
         let live_run = LiveRun {
             definition: Arc::clone(&definition),
             ahead: Ahead::default(),
         };
         live.runs.insert(header.id, live_run);
+        if let Some(of) = &header.fixed.schedule {
+            live.schedules.run_began(of.id, header.id);
+        }
         let meta = RunMeta {
             header: header.clone(),
             definition,
         };
         self.held.accepted.push(Arc::new(RunEntry::new(meta, record)));
-        self.held.answers.push(Answer::Submitted(reply));
-        self.held.reservations.extend(reservations);
         self.commit.new_runs.push(NewRun {
             header,
             definitions: packed,
-            request: Some(request),
+            request,
         });
+        Ok(())
     }
 
     fn change(&mut self, live: &mut Live, order: ChangeOrder) {
@@ -141,9 +169,9 @@ impl Batch {
         self.held.answers.push(Answer::Done(order.reply));
     }
 
-    fn remember(
+    pub(super) fn remember(
         &mut self,
-        request: Option<crate::store::RequestRecord>,
+        request: Option<RequestRecord>,
         reservation: Option<super::reservations::Reservation>,
     ) {
         if let Some(mut request) = request {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use windlass_ids::{AttemptId, RunId, StepIndex};
+use windlass_ids::{AttemptId, RunId, ScheduleId, StepIndex};
 use windlass_scheduling::{Event, Explanation, Rejection, Reused};
 
 use super::reservations::Reservation;
 use crate::definition::RunDefinition;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::{InventoryChunk, Session};
-use crate::store::{PackedDefinition, RequestRecord, RunHeader};
+use crate::schedules::{Changed, FireOrder};
+use crate::store::{PackedDefinition, RequestRecord, RunHeader, Schedule};
 
 /// A command; those of executors and of people share a lane, submissions have one of their own.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub(crate) enum Command {
     Disconnected(Disconnected),
     /// Somebody asks what a run or step waits for.
     Explain(ExplainOrder),
+    /// A schedule is to be made, changed or deleted.
+    Schedule(Box<ScheduleOrder>),
+    /// A fire of a schedule was prepared.
+    Fire(Box<FireOrder>),
 }
 
 /// Why the driver did not do what it was asked.
@@ -49,7 +54,7 @@ pub(crate) struct Submission {
     pub(crate) header: RunHeader,
     pub(crate) definition: Arc<RunDefinition>,
     pub(crate) packed: Vec<PackedDefinition>,
-    pub(crate) request: RequestRecord,
+    pub(crate) request: Option<RequestRecord>,
     /// Steps of a retried run that do not run again.
     pub(crate) reused: Vec<Reused>,
     /// Kept until the commit is durable or has failed.
@@ -73,6 +78,44 @@ pub(crate) struct DeleteOrder {
     pub(crate) request: Option<RequestRecord>,
     pub(crate) reservation: Option<Reservation>,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// A schedule is to be made, changed or deleted.
+#[derive(Debug)]
+pub(crate) struct ScheduleOrder {
+    pub(crate) change: ScheduleChange,
+    pub(crate) request: Option<RequestRecord>,
+    pub(crate) reservation: Option<Reservation>,
+    /// The schedule afterwards; the last one of one that was deleted.
+    pub(crate) reply: oneshot::Sender<Result<Arc<Schedule>, ScheduleRefusal>>,
+}
+
+/// See [`ScheduleOrder`].
+#[derive(Debug)]
+pub(crate) enum ScheduleChange {
+    /// A new one.
+    Create {
+        schedule: Box<Schedule>,
+        definition: PackedDefinition,
+    },
+    /// What a person set anew; its generation follows that of the one that was looked at.
+    Update {
+        schedule: Box<Schedule>,
+        definition: Option<PackedDefinition>,
+        /// Whether fires count from its own progress; otherwise they go on where they are.
+        retimed: bool,
+    },
+    /// It goes.
+    Delete { id: ScheduleId },
+}
+
+/// Why the driver did not change a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScheduleRefusal {
+    /// Nothing changed.
+    Refused(Changed),
+    /// See [`Unavailable`].
+    Unavailable(Unavailable),
 }
 
 /// An executor opened a stream; `session` takes the place of an older one unless the stream resumes it.

@@ -11,6 +11,7 @@ use super::batch::Live;
 use super::held::Held;
 use crate::metric;
 use crate::read_model::{Applied, RunEntry};
+use crate::schedules::RETRY;
 
 impl Driver {
     /// Carries a durable batch out.
@@ -21,6 +22,9 @@ impl Driver {
         }
         for entry in batch.accepted {
             shared.runs.insert(entry);
+        }
+        for (key, schedule) in batch.schedules {
+            shared.schedules.set(key, schedule);
         }
         let ended = self.show(batch.changes);
         for run in batch.deleted {
@@ -48,6 +52,12 @@ impl Driver {
             shared.runs.remove(entry.meta().header.id);
         }
         shared.relays.explain_pods(shared);
+        for job in batch.jobs {
+            let id = job.schedule.id;
+            if self.jobs.try_send(job).is_err() {
+                live.schedules.postpone(id, shared.clock.now().saturating_add(RETRY));
+            }
+        }
     }
 
     /// Lets readers and watchers see durable changes; returns the runs that have ended.
@@ -96,6 +106,7 @@ impl Driver {
             Effect::RunFinished { run } => {
                 live.core.forget(*run);
                 live.runs.remove(run);
+                live.schedules.run_finished(*run);
                 shared.relays.run_ended(*run, shared);
             }
         }

@@ -7,12 +7,13 @@ use tokio::sync::oneshot;
 use windlass_ids::{AttemptId, RunId};
 use windlass_scheduling::{Change, Effect, Explanation};
 
-use super::command::Refusal;
+use super::command::{Refusal, ScheduleRefusal};
 use super::reservations::Reservation;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::Session;
 use crate::read_model::RunEntry;
-use crate::store::CommitTicket;
+use crate::schedules::{FireJob, ScheduleKey};
+use crate::store::{CommitTicket, Schedule};
 
 /// A batch on its way into the store; see the module.
 #[derive(Debug, Default)]
@@ -27,6 +28,10 @@ pub(crate) struct Held {
     pub(crate) acknowledgements: Vec<Acknowledgement>,
     pub(crate) answers: Vec<Answer>,
     pub(crate) reservations: Vec<Reservation>,
+    /// Schedules that readers may see as they are now; `None` for one that is gone.
+    pub(crate) schedules: Vec<(ScheduleKey, Option<Arc<Schedule>>)>,
+    /// Schedules that are due.
+    pub(crate) jobs: Vec<FireJob>,
 }
 
 /// A report of an executor that becomes durable.
@@ -49,6 +54,10 @@ pub(crate) enum Answer {
         oneshot::Sender<Result<Vec<Explanation>, Refusal>>,
         Result<Vec<Explanation>, Refusal>,
     ),
+    Schedule(
+        oneshot::Sender<Result<Arc<Schedule>, ScheduleRefusal>>,
+        Result<Arc<Schedule>, ScheduleRefusal>,
+    ),
 }
 
 impl Answer {
@@ -60,6 +69,7 @@ impl Answer {
             Self::Refused(reply, refusal) => drop(reply.send(Err(refusal))),
             Self::SubmissionRefused(reply, error) => drop(reply.send(Err(error))),
             Self::Explained(reply, answer) => drop(reply.send(answer)),
+            Self::Schedule(reply, answer) => drop(reply.send(answer)),
         }
     }
 
@@ -69,6 +79,7 @@ impl Answer {
             Self::Submitted(reply) | Self::SubmissionRefused(reply, _) => drop(reply.send(Err(error.into()))),
             Self::Done(reply) | Self::Refused(reply, _) => drop(reply.send(Err(Refusal::Unavailable(error)))),
             Self::Explained(reply, _) => drop(reply.send(Err(Refusal::Unavailable(error)))),
+            Self::Schedule(reply, _) => drop(reply.send(Err(ScheduleRefusal::Unavailable(error)))),
         }
     }
 }
@@ -83,6 +94,8 @@ impl Held {
             && self.installed.is_empty()
             && self.acknowledgements.is_empty()
             && self.answers.is_empty()
+            && self.schedules.is_empty()
+            && self.jobs.is_empty()
     }
 
     /// Discards everything: only those who wait are told.

@@ -10,6 +10,7 @@ mod durable;
 mod held;
 mod recovery;
 mod reservations;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use windlass_scheduling::Config as CoreConfig;
 use windlass_service::{Backoff, BackoffSettings};
@@ -27,12 +29,13 @@ use self::batch::{Batch, Live};
 use self::held::Held;
 use crate::errors::Unavailable;
 use crate::metric;
+use crate::schedules::FireJob;
 use crate::shared::Shared;
 use crate::store::{CommitBatch, Committed, Store, StoreError};
 
 pub(crate) use command::{
     ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExplainOrder, Inbox, Limits, Outlet, Refusal,
-    Report, Submission, inbox,
+    Report, ScheduleChange, ScheduleOrder, ScheduleRefusal, Submission, inbox,
 };
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use reservations::{Reservation, Reservations, ReservedKey};
@@ -50,6 +53,8 @@ pub(crate) struct Driver {
     pub(crate) limits: Limits,
     pub(crate) core: CoreConfig,
     pub(crate) open: OpenStore,
+    /// Where schedules that are due go to be prepared.
+    pub(crate) jobs: mpsc::Sender<FireJob>,
 }
 
 impl Driver {
@@ -79,6 +84,7 @@ impl Driver {
             self.shared.executors.reset();
             self.shared.relays.reset();
             self.shared.runs.clear();
+            self.shared.schedules.clear();
         }
     }
 
@@ -114,7 +120,8 @@ impl Driver {
         }
         loop {
             let room = held.len() < self.limits.depth;
-            let timeout = live.core.poll_timeout();
+            let timeout = [live.core.poll_timeout(), live.schedules.poll_timeout()];
+            let timeout = timeout.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {

@@ -11,6 +11,7 @@ use super::ahead::Ahead;
 use super::batch::{Batch, Live, LiveRun};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
+use crate::schedules::Book;
 use crate::shared::{Partition, Shared};
 use crate::store::{RecoveredRun, Recovery, Store, StoreError};
 
@@ -49,7 +50,14 @@ async fn read(
     let mut live = Live {
         core: Scheduler::new(core.clone()),
         runs: BTreeMap::new(),
+        schedules: Book::default(),
     };
+    for schedule in std::mem::take(&mut recovery.schedules) {
+        let schedule = Arc::new(schedule);
+        let key = (schedule.namespace.clone(), schedule.name.clone());
+        shared.schedules.set(key, Some(Arc::clone(&schedule)));
+        live.schedules.put(schedule);
+    }
     while let Some(run) = recovery.runs.next().await {
         let run = run?;
         let id = run.header.id;
@@ -77,6 +85,9 @@ fn restore(live: &mut Live, run: RecoveredRun) -> Result<RunEntry, String> {
         live.core.apply(change).map_err(|error| error.to_string())?;
         record.apply(change);
         ahead.note(change, &definition);
+    }
+    if let Some(of) = &run.header.fixed.schedule {
+        live.schedules.run_began(of.id, run.header.id);
     }
     live.runs.insert(
         run.header.id,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use windlass_api::run::v1::StepState;
 use windlass_scheduling::RunState;
 
+use crate::admission::SCHEDULE_LABEL;
 use crate::store::{NamePattern, RunFilter};
 
 /// Why a filter was refused.
@@ -48,7 +49,7 @@ pub enum FilterError {
     },
 }
 
-const RUN_KEYS: &str = "state, pipeline, name, submittedBy, label.KEY";
+const RUN_KEYS: &str = "state, pipeline, name, submittedBy, schedule, label.KEY";
 const STEP_KEYS: &str = "state, name";
 
 /// Reads a filter of ListRuns; the namespace is not part of it.
@@ -63,6 +64,7 @@ pub(crate) fn run_filter(text: &str) -> Result<RunFilter, FilterError> {
             "pipeline" => filter.pipeline = Some(value.to_owned()),
             "name" => filter.name = Some(name_pattern(value)?),
             "submittedBy" => filter.submitted_by = Some(value.to_owned()),
+            "schedule" => filter.labels.push((SCHEDULE_LABEL.to_owned(), value.to_owned())),
             _ => match key.strip_prefix("label.") {
                 Some(label) => filter.labels.push((label.to_owned(), value.to_owned())),
                 None => return Err(unknown_key(key, RUN_KEYS)),
@@ -229,7 +231,9 @@ mod tests {
         let text = |error: FilterError| error.to_string();
         assert_eq!(
             run_filter("color=red").map_err(text),
-            Err("unknown key \"color\"; known keys: state, pipeline, name, submittedBy, label.KEY".to_owned())
+            Err(
+                "unknown key \"color\"; known keys: state, pipeline, name, submittedBy, schedule, label.KEY".to_owned()
+            )
         );
         assert_eq!(
             StepFilter::parse("state").map_err(text),

@@ -12,6 +12,7 @@ mod pipelines;
 mod retry;
 mod rights;
 mod runs;
+mod schedules;
 mod secrets;
 mod server_info;
 mod status;
@@ -26,6 +27,7 @@ use windlass_api::dispatch::v1::dispatch_service_server::DispatchServiceServer;
 use windlass_api::follow::v1::follow_service_server::FollowServiceServer;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineServiceServer;
 use windlass_api::run::v1::run_service_server::RunServiceServer;
+use windlass_api::schedule::v1::schedule_service_server::ScheduleServiceServer;
 use windlass_api::secret::v1::secret_service_server::SecretServiceServer;
 use windlass_api::server::v1::server_service_server::ServerServiceServer;
 use windlass_pipeline::{DefaultRequests, Environment, WorkspaceDefault};
@@ -36,8 +38,9 @@ use crate::admission::Checker;
 use crate::shared::Shared;
 
 /// Full names of the services, for health.
-pub(crate) const SERVICES: [&str; 6] = [
+pub(crate) const SERVICES: [&str; 7] = [
     "windlass.run.v1.RunService",
+    "windlass.schedule.v1.ScheduleService",
     "windlass.pipeline.v1.PipelineService",
     "windlass.secret.v1.SecretService",
     "windlass.server.v1.ServerService",
@@ -57,7 +60,7 @@ pub(crate) struct Api {
 }
 
 /// What the operator provides for steps.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Provided {
     /// What a workspace without a volume means, when the operator said it.
     pub(crate) workspace: Option<WorkspaceDefault>,
@@ -66,12 +69,7 @@ pub(crate) struct Provided {
 }
 
 /// All services.
-pub(crate) fn routes(shared: Arc<Shared>, provided: Provided, shutdown: CancellationToken) -> Routes {
-    let api = Api {
-        shared,
-        provided,
-        shutdown,
-    };
+pub(crate) fn routes(api: Api) -> Routes {
     let runs = RunServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES);
     let runs = EncodedWatch {
         inner: runs,
@@ -80,15 +78,25 @@ pub(crate) fn routes(shared: Arc<Shared>, provided: Provided, shutdown: Cancella
     Routes::new(runs)
         .add_service(PipelineServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
         .add_service(SecretServiceServer::new(api.clone()))
+        .add_service(ScheduleServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
         .add_service(ServerServiceServer::new(api.clone()))
         .add_service(DispatchServiceServer::new(api.clone()).max_decoding_message_size(MAX_INTERNAL_BYTES))
         .add_service(FollowServiceServer::new(api).max_decoding_message_size(MAX_INTERNAL_BYTES))
 }
 
 impl Api {
+    /// The services of one server.
+    pub(crate) fn new(shared: Arc<Shared>, provided: Provided, shutdown: CancellationToken) -> Self {
+        Self {
+            shared,
+            provided,
+            shutdown,
+        }
+    }
+
     /// What pipelines are checked against now. Images and workspace volumes are not asked for as long as a local cluster, which
     /// uses neither, may run the steps.
-    fn checker(&self) -> Checker {
+    pub(crate) fn checker(&self) -> Checker {
         let local = self.shared.executors.may_be_local();
         let workspace = match &self.provided.workspace {
             Some(workspace) => workspace.clone(),

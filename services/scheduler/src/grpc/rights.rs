@@ -6,6 +6,7 @@
 use tonic::{Request, Status};
 use windlass_api::pipeline::v1::{RenderPipelineRequest, ValidatePipelineRequest};
 use windlass_api::run::v1 as wire;
+use windlass_api::schedule::v1 as schedule;
 use windlass_api::secret::v1::{DeleteSecretRequest, ListSecretsRequest, PutSecretRequest};
 use windlass_ids::Namespace;
 use windlass_service::{ALL_NAMESPACES, Caller, Denied, Visible};
@@ -68,6 +69,15 @@ of_namespaces! {
     PutSecretRequest,
     ListSecretsRequest,
     DeleteSecretRequest,
+    schedule::CreateScheduleRequest,
+    schedule::GetScheduleRequest,
+    schedule::ListSchedulesRequest,
+    schedule::UpdateScheduleRequest,
+    schedule::DeleteScheduleRequest,
+    schedule::PauseScheduleRequest,
+    schedule::ResumeScheduleRequest,
+    schedule::TriggerScheduleRequest,
+    schedule::GetSchedulePipelineRequest,
 }
 
 /// The message of a request that its caller may make.
@@ -96,10 +106,8 @@ pub(super) fn permitted<T: Scoped>(request: Request<T>) -> Result<T, Status> {
 ///
 /// # Errors
 /// As [`permitted`].
-pub(super) fn permitted_list(
-    request: Request<wire::ListRunsRequest>,
-) -> Result<(wire::ListRunsRequest, Option<Vec<Namespace>>), Status> {
-    if request.get_ref().namespace != ALL_NAMESPACES {
+pub(super) fn permitted_list<T: Scoped>(request: Request<T>) -> Result<(T, Option<Vec<Namespace>>), Status> {
+    if request.get_ref().namespace() != ALL_NAMESPACES {
         return Ok((permitted(request)?, None));
     }
     let among = match caller(&request)?.identity.rights.visible() {

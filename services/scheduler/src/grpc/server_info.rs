@@ -12,7 +12,7 @@ use windlass_pipeline::schema::json_schema;
 use super::Api;
 
 /// What this server can do beyond protocol 1.
-const CAPABILITIES: [&str; 8] = [
+const CAPABILITIES: [&str; 9] = [
     "explain",
     "watch-resume",
     "confirm-dead",
@@ -21,6 +21,7 @@ const CAPABILITIES: [&str; 8] = [
     "pipeline-schema",
     "retry",
     "secrets",
+    "schedules",
 ];
 
 #[tonic::async_trait]

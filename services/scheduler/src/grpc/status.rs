@@ -12,7 +12,7 @@ use windlass_ids::Namespace;
 
 use crate::errors::{
     ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, RetryError,
-    SecretError, SessionError, SubmitError, Unavailable, WatchError,
+    ScheduleError, SecretError, SessionError, SubmitError, Unavailable, WatchError,
 };
 
 /// The domain of our reasons.
@@ -110,6 +110,7 @@ statuses! {
     RenderError => of_render;
     SecretError => of_secret;
     ListError => of_list;
+    ScheduleError => of_schedule;
     WatchError => of_watch;
     SessionError => of_session;
 }
@@ -296,6 +297,34 @@ fn of_list(error: &ListError) -> Outline {
             | FilterError::RepeatedKey { .. }),
         ) => Outline::new(Code::InvalidArgument, "BAD_FILTER").field("filter", error.to_string()),
         ListError::PageToken(error) => of_page_token(*error),
+    }
+}
+
+fn of_schedule(error: &ScheduleError) -> Outline {
+    match error {
+        ScheduleError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_SCHEDULE").fields(problems),
+        ScheduleError::Lookup(error) => of_lookup(error),
+        ScheduleError::Unknown { namespace, schedule } => Outline::new(Code::NotFound, "SCHEDULE_NOT_FOUND")
+            .with("namespace", namespace.as_str())
+            .with("schedule", schedule),
+        ScheduleError::Exists { namespace, schedule } => Outline::new(Code::AlreadyExists, "SCHEDULE_EXISTS")
+            .with("namespace", namespace.as_str())
+            .with("schedule", schedule),
+        ScheduleError::TooMany { namespace, .. } => Outline::new(Code::ResourceExhausted, "TOO_MANY_SCHEDULES")
+            .with("namespace", namespace.as_str())
+            .quota("schedules", "the bound on schedules of a namespace is reached"),
+        ScheduleError::RequestIdReused {
+            stored_hash,
+            offered_hash,
+        } => Outline::new(Code::AlreadyExists, "REQUEST_ID_REUSED")
+            .with("stored_hash", stored_hash)
+            .with("offered_hash", offered_hash),
+        ScheduleError::StoreFull => Outline::new(Code::ResourceExhausted, "STORE_FULL")
+            .retry(RETRY_LATER)
+            .quota("store", "free space is below the reserved mark"),
+        ScheduleError::Submit(error) => of_submit(error),
+        ScheduleError::PageToken(error) => of_page_token(*error),
+        ScheduleError::Unavailable(error) => of_unavailable(error),
     }
 }
 
@@ -487,6 +516,32 @@ mod tests {
             })
             .into(),
             ListError::PageToken(PageTokenError::Malformed).into(),
+            ScheduleError::Invalid(vec![FieldProblem::new("spec.cron", "BAD_CRON", "has 4 fields")]).into(),
+            ScheduleError::Lookup(lookup()).into(),
+            ScheduleError::Unknown {
+                namespace: Namespace::from("ml"),
+                schedule: text.clone(),
+            }
+            .into(),
+            ScheduleError::Exists {
+                namespace: Namespace::from("ml"),
+                schedule: text.clone(),
+            }
+            .into(),
+            ScheduleError::TooMany {
+                namespace: Namespace::from("ml"),
+                most: 1_000,
+            }
+            .into(),
+            ScheduleError::RequestIdReused {
+                stored_hash: text.clone(),
+                offered_hash: text.clone(),
+            }
+            .into(),
+            ScheduleError::StoreFull.into(),
+            ScheduleError::Submit(SubmitError::QueueFull).into(),
+            ScheduleError::PageToken(PageTokenError::OtherRequest).into(),
+            ScheduleError::Unavailable(Unavailable::Recovering).into(),
             WatchError::Lookup(lookup()).into(),
             WatchError::BadToken.into(),
             WatchError::TokenTooOld.into(),
@@ -585,6 +640,16 @@ mod tests {
         InvalidArgument EMPTY_RUN fields=1
         InvalidArgument BAD_FILTER fields=1
         InvalidArgument BAD_PAGE_TOKEN fields=1
+        InvalidArgument INVALID_SCHEDULE fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        NotFound SCHEDULE_NOT_FOUND
+        AlreadyExists SCHEDULE_EXISTS
+        ResourceExhausted TOO_MANY_SCHEDULES quota
+        AlreadyExists REQUEST_ID_REUSED
+        ResourceExhausted STORE_FULL retry quota
+        ResourceExhausted QUEUE_FULL retry quota
+        InvalidArgument BAD_PAGE_TOKEN fields=1
+        Unavailable RECOVERING retry
         InvalidArgument EMPTY_RUN fields=1
         InvalidArgument BAD_RESUME_TOKEN fields=1
         OutOfRange TOKEN_TOO_OLD

@@ -13,10 +13,10 @@ pub(crate) mod render;
 mod tests;
 mod texts;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
-use windlass_ids::RunId;
+use windlass_ids::{RunId, ScheduleId};
 
 pub(crate) use entry::{Applied, RunEntry};
 pub(crate) use events::{WithRun, event, step_of};
@@ -30,6 +30,8 @@ pub(crate) use texts::{RunSummary, end_message, end_reason, list, run_message, s
 #[derive(Debug, Default)]
 pub(crate) struct ReadModel {
     active: RwLock<BTreeMap<RunId, Arc<RunEntry>>>,
+    /// Those of schedules.
+    scheduled: RwLock<BTreeSet<(ScheduleId, RunId)>>,
 }
 
 impl ReadModel {
@@ -45,6 +47,9 @@ impl ReadModel {
     /// Adds a run that is durable.
     pub(crate) fn insert(&self, entry: Arc<RunEntry>) {
         let run = entry.meta().header.id;
+        if let Some(of) = &entry.meta().header.fixed.schedule {
+            self.scheduled().insert((of.id, run));
+        }
         self.active
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -53,12 +58,37 @@ impl ReadModel {
 
     /// Takes out a run that has ended.
     pub(crate) fn remove(&self, run: RunId) -> Option<Arc<RunEntry>> {
-        self.active.write().unwrap_or_else(PoisonError::into_inner).remove(&run)
+        let removed = self.active.write().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        if let Some(of) = removed
+            .as_ref()
+            .and_then(|entry| entry.meta().header.fixed.schedule.as_ref())
+        {
+            self.scheduled().remove(&(of.id, run));
+        }
+        removed
+    }
+
+    /// The active runs of a schedule, oldest first, at most `most`.
+    pub(crate) fn of_schedule(&self, schedule: ScheduleId, most: usize) -> Vec<Arc<RunEntry>> {
+        let first = (schedule, RunId::from_bytes([0; 16]));
+        let last = (schedule, RunId::from_bytes([u8::MAX; 16]));
+        let runs: Vec<RunId> = self
+            .scheduled()
+            .range(first..=last)
+            .take(most)
+            .map(|(_, run)| *run)
+            .collect();
+        runs.into_iter().filter_map(|run| self.get(run)).collect()
+    }
+
+    fn scheduled(&self) -> RwLockWriteGuard<'_, BTreeSet<(ScheduleId, RunId)>> {
+        self.scheduled.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out everything and sends watchers away, because the state is read back from the store.
     pub(crate) fn clear(&self) {
         let entries = std::mem::take(&mut *self.active.write().unwrap_or_else(PoisonError::into_inner));
+        self.scheduled().clear();
         for entry in entries.values() {
             entry.close();
         }

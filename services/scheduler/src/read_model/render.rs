@@ -79,6 +79,18 @@ pub(crate) fn run_from_header(header: &RunHeader) -> wire::Run {
             let (run, name) = &lineage.retry_of;
             run_reference(*run, &name.0)
         }),
+        schedule: header
+            .fixed
+            .schedule
+            .as_ref()
+            .map(|of| of.name.clone())
+            .unwrap_or_default(),
+        scheduled_time: header
+            .fixed
+            .schedule
+            .as_ref()
+            .and_then(|of| of.time)
+            .map(timestamp_to_proto),
     }
 }
 

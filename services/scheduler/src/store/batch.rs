@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use windlass_ids::{InstallationId, RunId, Timestamp};
 use windlass_scheduling::{Change, RunSnapshot};
 
-use super::{PackedDefinition, RequestRecord, RunHeader, RunProgress, StoreError};
+use super::{PackedDefinition, RequestRecord, RunHeader, RunProgress, Schedule, ScheduleWrite, StoreError};
 
 /// Everything that becomes durable together, or not at all.
 ///
@@ -30,6 +30,8 @@ pub struct CommitBatch {
     pub forgotten: Vec<RunId>,
     /// Ended runs that go altogether. Their request ids stay for another [`super::REQUEST_KEY_RETENTION`].
     pub deleted: Vec<RunId>,
+    /// Schedules that are new, have changed or are gone, in this order. A fire's run and its schedule are in one batch.
+    pub schedules: Vec<ScheduleWrite>,
 }
 
 impl CommitBatch {
@@ -43,6 +45,7 @@ impl CommitBatch {
             requests,
             forgotten,
             deleted,
+            schedules,
         } = self;
         new_runs.is_empty()
             && changes.is_empty()
@@ -50,12 +53,13 @@ impl CommitBatch {
             && requests.is_empty()
             && forgotten.is_empty()
             && deleted.is_empty()
+            && schedules.is_empty()
     }
 
     /// What it weighs when commits are put together: about the rows and changes that it makes.
     pub(crate) fn weight(&self) -> usize {
         self.changes.len()
-            + 8 * (self.new_runs.len() + self.updates.len() + self.requests.len())
+            + 8 * (self.new_runs.len() + self.updates.len() + self.requests.len() + self.schedules.len())
             + 64 * (self.forgotten.len() + self.deleted.len())
     }
 }
@@ -124,6 +128,8 @@ pub struct Recovery {
     pub commit_no: u64,
     /// Time of the last durable commit; the clock must not start below it.
     pub last_time: Timestamp,
+    /// The schedules.
+    pub schedules: Vec<Schedule>,
     /// The runs that have not ended, ordered by id. They are read while they are consumed.
     pub runs: RecoveredRuns,
 }

@@ -18,6 +18,8 @@ pub enum DefinitionKind {
     Submitted = 1,
     /// As resolved, from which recovery makes the run again.
     Resolved = 2,
+    /// What a schedule runs, a `windlass.journal.v1.ScheduledPipeline`; kept under the id of the schedule, which no run has.
+    Scheduled = 3,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use windlass_ids::{Namespace, RequestId, RunId, RunName, Timestamp};
+use windlass_ids::{Namespace, RequestId, RunId, RunName, ScheduleId, Timestamp};
 use windlass_scheduling::{FailureClass, RunState, StepState};
 
 /// A run as lists show it.
@@ -42,6 +42,8 @@ pub struct RunFixed {
     pub traceparent: String,
     /// Where a retried run comes from.
     pub lineage: Option<Lineage>,
+    /// The schedule that it is a run of.
+    pub schedule: Option<RunSchedule>,
 }
 
 /// Where a retried run comes from.
@@ -53,6 +55,17 @@ pub struct Lineage {
     pub workspace: RunId,
     /// Names of the runs whose attempts it reuses.
     pub sources: BTreeMap<RunId, RunName>,
+}
+
+/// The schedule that a run is one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSchedule {
+    /// Id of the schedule.
+    pub id: ScheduleId,
+    /// Its name.
+    pub name: String,
+    /// When the fire was due; none when it was triggered. A schedule has one run of a time.
+    pub time: Option<Timestamp>,
 }
 
 /// The part of a header that changes while the run runs.
@@ -142,12 +155,24 @@ pub enum Operation {
     ConfirmDead = 4,
     /// RetryRun.
     Retry = 16,
+    /// A change of a schedule, its making and its deletion included.
+    ChangeSchedule = 24,
+    /// TriggerSchedule.
+    TriggerSchedule = 25,
 }
 
 impl Operation {
     pub(crate) fn from_stored(number: u8) -> Option<Self> {
-        [Self::Submit, Self::Cancel, Self::Delete, Self::ConfirmDead, Self::Retry]
-            .into_iter()
-            .find(|operation| *operation as u8 == number)
+        [
+            Self::Submit,
+            Self::Cancel,
+            Self::Delete,
+            Self::ConfirmDead,
+            Self::Retry,
+            Self::ChangeSchedule,
+            Self::TriggerSchedule,
+        ]
+        .into_iter()
+        .find(|operation| *operation as u8 == number)
     }
 }

@@ -19,6 +19,7 @@ mod header;
 mod list;
 mod pack;
 mod replay;
+mod schedule;
 pub mod sqlite;
 
 use std::fmt;
@@ -30,9 +31,13 @@ use windlass_scheduling::{Change, RunSnapshot};
 pub use batch::{CommitBatch, CommitTicket, Committed, HeaderUpdate, NewRun, RecoveredRun, RecoveredRuns, Recovery};
 pub use definition::{DefinitionKind, MAX_PART, PackedDefinition};
 pub use error::{HistoryError, StoreError};
-pub use header::{FailedStep, Lineage, Operation, RequestRecord, RunFixed, RunHeader, RunProgress};
+pub use header::{FailedStep, Lineage, Operation, RequestRecord, RunFixed, RunHeader, RunProgress, RunSchedule};
 pub use list::{FoundRun, MAX_PAGE, NamePattern, PageToken, PageTokenError, RunFilter, RunPage};
 pub use replay::Replay;
+pub use schedule::{
+    CatchUp, FireOutcome, FireRecord, MAX_FIRES, Overlap, Schedule, ScheduleProgress, ScheduleSettings, ScheduleWrite,
+    Timing,
+};
 
 /// How long a request id is kept after its run is gone.
 pub const REQUEST_KEY_RETENTION: Duration = Duration::from_secs(8 * 24 * 60 * 60);

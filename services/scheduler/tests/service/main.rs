@@ -10,6 +10,7 @@ mod relays;
 mod rendering;
 mod restarts;
 mod retrying;
+mod scheduling;
 mod secrets;
 mod sessions;
 mod settings;

@@ -32,10 +32,17 @@ pub(crate) fn config(data: &Path) -> Config {
 
 impl Scheduler {
     pub(crate) async fn start(config: Config) -> Self {
+        Self::start_with(|listener, shutdown| server::run(config, listener, shutdown)).await
+    }
+
+    pub(crate) async fn start_with<F>(serve: impl FnOnce(TcpListener, CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(server::run(config, listener, shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, shutdown.clone()));
         Self {
             address,
             shutdown,

@@ -5,5 +5,6 @@ mod faults;
 mod kills;
 mod reads;
 mod replay;
+mod schedules;
 mod script;
 mod support;

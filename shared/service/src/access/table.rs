@@ -72,6 +72,42 @@ pub const NEEDS: &[(&str, Need)] = &[
         "/windlass.secret.v1.SecretService/DeleteSecret",
         Need::InNamespace(Role::Admin),
     ),
+    (
+        "/windlass.schedule.v1.ScheduleService/GetSchedule",
+        Need::InNamespace(Role::Viewer),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/ListSchedules",
+        Need::InNamespace(Role::Viewer),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/GetSchedulePipeline",
+        Need::InNamespace(Role::Viewer),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/CreateSchedule",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/UpdateSchedule",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/DeleteSchedule",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/PauseSchedule",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/ResumeSchedule",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
+        "/windlass.schedule.v1.ScheduleService/TriggerSchedule",
+        Need::InNamespace(Role::Submitter),
+    ),
     ("/windlass.dispatch.v1.DispatchService/Connect", Need::Service),
     ("/windlass.follow.v1.FollowService/Follow", Need::Service),
     ("/windlass.feed.v1.FeedService/Feed", Need::Service),

@@ -1,5 +1,6 @@
 //! The driver with a store that fails when it is told to.
 
+mod schedules;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass_api::run::v1::SubmitRunRequest;
@@ -18,8 +20,10 @@ use windlass_service::Clock;
 use super::{Driver, Limits, OpenStore, inbox, recover};
 use crate::admission::{Checker, Submitter, submit};
 use crate::errors::{SubmitError, Unavailable};
+use crate::grpc::{Api, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
+use crate::schedules::{FireJob, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{
@@ -102,6 +106,7 @@ struct Built {
     driver: Driver,
     broken: Arc<AtomicBool>,
     opened: Arc<AtomicU32>,
+    jobs: mpsc::Receiver<FireJob>,
 }
 
 fn build(data: &Path) -> Built {
@@ -134,22 +139,36 @@ fn build(data: &Path) -> Built {
         relays,
         History::new(Bound::default()),
     ));
+    let (jobs, due) = crate::schedules::jobs();
     let driver = Driver {
         shared: Arc::clone(&shared),
         outlet,
         limits: Limits::default(),
         core: CoreConfig::default(),
         open,
+        jobs,
     };
-    Built { driver, broken, opened }
+    Built {
+        driver,
+        broken,
+        opened,
+        jobs: due,
+    }
 }
 
 async fn bench(data: &Path) -> Bench {
-    let Built { driver, broken, opened } = build(data);
+    let Built {
+        driver,
+        broken,
+        opened,
+        jobs,
+    } = build(data);
     let shared = Arc::clone(&driver.shared);
     let recovered = recover(&driver.open, &driver.core, &shared).await.expect("opens");
     let shutdown = CancellationToken::new();
     let driving = tokio::spawn(driver.run(recovered, shutdown.clone()));
+    let api = Api::new(Arc::clone(&shared), Provided::default(), shutdown.clone());
+    tokio::spawn(Firer { api, jobs }.run(shutdown.clone()));
     Bench {
         shared,
         broken,

@@ -2,12 +2,12 @@
 
 use prost::Message;
 use windlass_api::journal::v1 as stored;
-use windlass_ids::{RunId, RunName};
+use windlass_ids::{RunId, RunName, ScheduleId, Timestamp};
 use windlass_scheduling::{FailureClass, StepState};
 
 use super::CodecError;
 use super::change::{code, optional_code};
-use crate::store::{FailedStep, Lineage, RunFixed, RunProgress};
+use crate::store::{FailedStep, Lineage, RunFixed, RunProgress, RunSchedule};
 
 pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
     let parameters = fixed.parameters.iter();
@@ -20,6 +20,11 @@ pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
             .collect(),
         traceparent: fixed.traceparent.clone(),
         lineage: fixed.lineage.as_ref().map(encode_lineage),
+        schedule: fixed.schedule.as_ref().map(|schedule| stored::RunSchedule {
+            id: schedule.id.as_bytes().to_vec(),
+            name: schedule.name.clone(),
+            time: schedule.time.map(Timestamp::as_millis),
+        }),
     }
     .encode_to_vec()
 }
@@ -38,6 +43,7 @@ pub(crate) fn decode_fixed(bytes: &[u8]) -> Result<RunFixed, CodecError> {
         parameters,
         traceparent: fixed.traceparent,
         lineage: fixed.lineage.map(decode_lineage).transpose()?,
+        schedule: fixed.schedule.map(decode_schedule).transpose()?,
     })
 }
 
@@ -61,6 +67,14 @@ fn decode_lineage(lineage: stored::Lineage) -> Result<Lineage, CodecError> {
         retry_of: known(lineage.retry_of.ok_or(CodecError::Missing("run that is retried"))?)?,
         workspace: id(&lineage.workspace_run_id)?,
         sources: lineage.sources.into_iter().map(known).collect::<Result<_, _>>()?,
+    })
+}
+
+fn decode_schedule(schedule: stored::RunSchedule) -> Result<RunSchedule, CodecError> {
+    Ok(RunSchedule {
+        id: ScheduleId::from_slice(&schedule.id).ok_or(CodecError::Missing("id of a schedule"))?,
+        name: schedule.name,
+        time: schedule.time.map(Timestamp::from_millis),
     })
 }
 

@@ -3,12 +3,14 @@
 mod change;
 mod group;
 mod header;
+mod schedule;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use group::{CommitEncoder, Group, Span, decode_commit, decode_part, encode_part};
 pub(crate) use header::{decode_fixed, decode_progress, encode_fixed, encode_progress};
+pub(crate) use schedule::{decode_schedule, encode_schedule};
 pub(crate) use snapshot::{decode_snapshot, encode_snapshot};
 
 /// Bytes that this program cannot have written.

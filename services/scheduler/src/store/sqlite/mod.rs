@@ -16,6 +16,7 @@ mod pool;
 mod query;
 mod recovery;
 mod rows;
+mod schedules;
 mod schema;
 mod shared;
 mod snapshots;
@@ -121,6 +122,7 @@ fn take_over(shared: &Arc<Shared>, mut connection: Connection) -> Result<(Recove
     begin.map_err(|error| failure(path, "recover from", error))?;
     let (tail, groups) = recovery::read_tail(&reader, &position).map_err(shared.row_error("recover from"))?;
     *shared.tail() = tail;
+    let schedules = schedules::all(&reader).map_err(shared.row_error("recover from"))?;
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let runs = RunReader {
         connection: reader,
@@ -134,6 +136,7 @@ fn take_over(shared: &Arc<Shared>, mut connection: Connection) -> Result<(Recove
         epoch: position.epoch,
         commit_no: position.commit_no,
         last_time: position.last_time,
+        schedules,
         runs: RecoveredRuns { receiver },
     };
     Ok((recovery, running))

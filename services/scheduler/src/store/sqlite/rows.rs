@@ -25,6 +25,8 @@ pub(super) enum RowError {
     Sqlite(#[from] rusqlite::Error),
     #[error(transparent)]
     Codec(#[from] CodecError),
+    #[error("{0}")]
+    Conflict(String),
 }
 
 impl RowError {
@@ -35,6 +37,7 @@ impl RowError {
                 path: path.to_owned(),
                 what: error.to_string(),
             },
+            Self::Conflict(what) => StoreError::Conflict { what },
         }
     }
 }

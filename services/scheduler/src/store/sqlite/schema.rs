@@ -9,7 +9,10 @@ use super::connection::failure;
 use crate::store::StoreError;
 
 /// Numbered migrations, in order; the first makes version 1.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_schedules.sql"),
+];
 
 /// The version that this program writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;

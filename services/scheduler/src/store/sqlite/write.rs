@@ -4,6 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use windlass_ids::{RunId, Timestamp};
 
 use super::rows::{RowError, blob, first, signed};
+use super::schedules;
 use crate::store::codec::{decode_fixed, encode_fixed, encode_progress};
 use crate::store::{
     CommitBatch, HeaderUpdate, NewRun, PackedDefinition, REQUEST_KEY_RETENTION, RequestRecord, RunFixed,
@@ -81,15 +82,20 @@ fn write_batch(transaction: &Transaction<'_>, batch: &CommitBatch) -> Result<(),
     for run in &batch.deleted {
         delete_run(transaction, *run, batch.time)?;
     }
+    for write in &batch.schedules {
+        schedules::write(transaction, write)?;
+    }
     Ok(())
 }
 
 fn insert_run(transaction: &Transaction<'_>, run: &NewRun) -> Result<(), RowError> {
     let header = &run.header;
+    let schedule = header.fixed.schedule.as_ref();
     transaction
         .prepare_cached(
             "INSERT INTO run (id, namespace, name, pipeline, state, submitted_by, created, started, ended, last_sequence, \
-             history_from, fixed, progress) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12)",
+             history_from, fixed, progress, schedule, scheduled_time) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12, \
+             ?13, ?14)",
         )?
         .execute(params![
             header.id.as_bytes(),
@@ -104,6 +110,8 @@ fn insert_run(transaction: &Transaction<'_>, run: &NewRun) -> Result<(), RowErro
             signed(header.progress.last_sequence),
             encode_fixed(&header.fixed),
             encode_progress(&header.progress),
+            schedule.map(|schedule| schedule.id.as_bytes()),
+            schedule.and_then(|schedule| schedule.time).map(Timestamp::as_millis),
         ])?;
     for (key, value) in &header.fixed.labels {
         transaction
@@ -118,7 +126,11 @@ fn insert_run(transaction: &Transaction<'_>, run: &NewRun) -> Result<(), RowErro
         .map_or(Ok(()), |request| insert_request(transaction, request))
 }
 
-fn insert_definition(transaction: &Transaction<'_>, run: RunId, definition: &PackedDefinition) -> Result<(), RowError> {
+pub(super) fn insert_definition(
+    transaction: &Transaction<'_>,
+    run: RunId,
+    definition: &PackedDefinition,
+) -> Result<(), RowError> {
     let mut insert = transaction
         .prepare_cached("INSERT INTO definition (run, kind, part, encoding, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for (part, bytes) in (0_i64..).zip(definition.parts()) {
