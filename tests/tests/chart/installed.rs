@@ -288,6 +288,16 @@ async fn the_services_run_as_pods_and_iris_through_them() {
     );
     assert_eq!(pods().await, before, "{}", installation.state());
 
+    // None of the services has died on the way.
+    let listed = installation
+        .at_home::<Pod>()
+        .list(&ListParams::default().labels(RELEASED))
+        .await;
+    let statuses = listed.expect("pods").items.into_iter().filter_map(|pod| pod.status);
+    let containers = statuses.flat_map(|status| status.container_statuses.unwrap_or_default());
+    let restarts: Vec<i32> = containers.map(|container| container.restart_count).collect();
+    assert_eq!(restarts, [0, 0, 0], "{}", installation.state());
+
     // What ran leaves nothing in its namespace.
     let steps = &installation.steps.name;
     let (client, ours) = (installation.client.clone(), "windlass.dev/installation");
