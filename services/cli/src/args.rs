@@ -789,8 +789,8 @@ Examples:
   windlass token ana --role submitter=team-a,team-b --role viewer='*' >> access.yaml
   windlass token executor --role service --out executor.token >> access.yaml
 
-Roles: viewer looks at runs and logs; submitter also submits and cancels; admin also deletes, keeps secrets and
-confirms the death of attempts; service is for executors and log relays, in the whole installation.
+Roles: viewer looks at runs and logs; submitter also submits, retries, cancels and keeps schedules; admin also
+deletes runs, keeps secrets and confirms the death of attempts; service is for executors and log relays, in the whole installation.
 The entry goes to standard output and holds a hash only. The token is shown this once, on standard error.")]
 /// Arguments of `token`.
 pub struct TokenArgs {
