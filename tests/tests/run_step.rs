@@ -180,7 +180,10 @@ async fn the_pod_is_as_its_settings_say_where_it_was_asked_for_and_is_replaced_w
     let spec = first.spec.expect("a spec");
     assert_eq!(spec.service_account_name.as_deref(), Some("trainer"));
     assert!(
-        spec.tolerations.iter().flatten().any(|toleration| toleration.key.as_deref() == Some("gpu")),
+        spec.tolerations
+            .iter()
+            .flatten()
+            .any(|toleration| toleration.key.as_deref() == Some("gpu")),
         "{:?}",
         spec.tolerations
     );
@@ -199,7 +202,9 @@ async fn the_pod_is_as_its_settings_say_where_it_was_asked_for_and_is_replaced_w
     until("another pod runs", async || {
         let pods = pods(&api).await?;
         let runs = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-        let another = pods.iter().any(|pod| pod.metadata.name.as_ref() != Some(&name) && runs(pod));
+        let another = pods
+            .iter()
+            .any(|pod| pod.metadata.name.as_ref() != Some(&name) && runs(pod));
         another.then_some(()).ok_or_else(|| format!("{pods:?}"))
     })
     .await;

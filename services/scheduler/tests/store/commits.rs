@@ -305,7 +305,10 @@ async fn a_gap_in_the_changes_of_a_run_is_damage() {
 /// What `docs/operations.md` says of copies: each is one state, with all that was acknowledged before it was begun.
 #[tokio::test]
 async fn i1_copies_that_sqlite_makes_while_commits_go_on_are_whole() {
-    let (folder, copies) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (folder, copies) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let (store, _, _) = start(options(folder.path())).await;
     commit(&store, accept(1)).await.expect("commits");
     let mut acknowledged = 1;
@@ -333,7 +336,10 @@ async fn i1_copies_that_sqlite_makes_while_commits_go_on_are_whole() {
         let (_store, recovery, runs) = start(options(&copies.path().join(number.to_string()))).await;
         assert_eq!(recovery.installation, INSTALLATION);
         let last = runs[0].changes.len() as u64;
-        assert!((least..=acknowledged).contains(&last), "{last} of {least} to {acknowledged}");
+        assert!(
+            (least..=acknowledged).contains(&last),
+            "{last} of {least} to {acknowledged}"
+        );
         assert_eq!(runs[0].changes, changes(1, 1..=last));
     }
 }

@@ -98,7 +98,11 @@ fn blocks(page: &str) -> Vec<(usize, String, String)> {
     let mut lines = page.lines().zip(1..);
     while let Some((line, number)) = lines.next() {
         if let Some(mark) = line.strip_prefix("```yaml") {
-            let text: Vec<&str> = lines.by_ref().map(|(line, _)| line).take_while(|line| *line != "```").collect();
+            let text: Vec<&str> = lines
+                .by_ref()
+                .map(|(line, _)| line)
+                .take_while(|line| *line != "```")
+                .collect();
             found.push((number, mark.trim().to_owned(), text.join("\n")));
         }
     }
