@@ -83,6 +83,7 @@ impl Scene {
     }
 }
 
+/// behaviours U4
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_a_retry_survives_a_killed_scheduler_and_works_in_the_workspace_of_the_first_run() {
     let mut scene = Scene::new().await;

@@ -4,12 +4,16 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use windlass_api::run::v1::RunState;
 use windlass_tests::binaries::binary;
 use windlass_tests::client::watch_to_end;
 use windlass_tests::deployment::{Deployment, Options, Part};
+use windlass_tests::wait::until;
 
 /// A `windlass run-step` that runs, after its first line.
 struct Running {
@@ -132,4 +136,80 @@ fn q4_ctrl_c_cancels_a_local_command() {
     let ended = running.end();
     assert_eq!(ended.status, Some(5), "{}", ended.err);
     assert!(ended.err.contains("run only CANCELLED"), "{}", ended.err);
+}
+
+/// The pods of the only run that there is, those that run or wait.
+async fn pods(pods: &Api<Pod>) -> Result<Vec<Pod>, String> {
+    let listed = pods.list(&ListParams::default()).await;
+    let mut listed = listed.map_err(|error| error.to_string())?.items;
+    listed.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(listed)
+}
+
+/// behaviours SO1, SO2, SO3, SO4 and SO5: the pod as the API server has it, and its replacement once it was deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pod_is_as_its_settings_say_where_it_was_asked_for_and_is_replaced_when_it_is_lost() {
+    let deployment = Deployment::start(Options::default()).await;
+    let client = deployment.kube().await;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = serde_json::from_value(json!({"metadata": {"name": "team-a"}})).expect("an object");
+    namespaces
+        .create(&PostParams::default(), &namespace)
+        .await
+        .expect("a namespace");
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "team-a");
+    let account = serde_json::from_value(json!({"metadata": {"name": "trainer"}})).expect("an object");
+    accounts
+        .create(&PostParams::default(), &account)
+        .await
+        .expect("an account");
+    let settings = deployment.folder().join("pod.yaml");
+    let text = "serviceAccountName: trainer\nprivileged: true\nlabels: {team: ml}\ntolerations: [{key: gpu, operator: Exists}]\n";
+    std::fs::write(&settings, text).expect("a file");
+    let settings = settings.display().to_string();
+    let go = deployment.folder().join("go");
+    let place = server(&deployment);
+    let more = ["-n", "team-a", "--cluster", "default", "--pod", &settings];
+    let place: Vec<&str> = place.iter().map(String::as_str).chain(more).collect();
+    let running = Running::start(&place, &waiting(&go, "echo done"), FIRST);
+
+    let api: Api<Pod> = Api::namespaced(client, "team-a");
+    let first = pods(&api).await.expect("listed").remove(0);
+    let name = first.metadata.name.clone().expect("a name");
+    assert_eq!(first.metadata.labels.as_ref().expect("labels")["team"], "ml");
+    let spec = first.spec.expect("a spec");
+    assert_eq!(spec.service_account_name.as_deref(), Some("trainer"));
+    assert!(
+        spec.tolerations
+            .iter()
+            .flatten()
+            .any(|toleration| toleration.key.as_deref() == Some("gpu")),
+        "{:?}",
+        spec.tolerations
+    );
+    let main = &spec.containers[0];
+    let security = main.security_context.as_ref().expect("a security context");
+    assert_eq!(security.privileged, Some(true));
+    let resources = main.resources.clone().unwrap_or_default();
+    assert_eq!(
+        (resources.requests, resources.limits),
+        (None, None),
+        "nothing is requested that nobody asked for"
+    );
+
+    // A loss of infrastructure is tried again with the bounds that every step has.
+    api.delete(&name, &DeleteParams::default()).await.expect("deleted");
+    until("another pod runs", async || {
+        let pods = pods(&api).await?;
+        let runs = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+        let another = pods
+            .iter()
+            .any(|pod| pod.metadata.name.as_ref() != Some(&name) && runs(pod));
+        another.then_some(()).ok_or_else(|| format!("{pods:?}"))
+    })
+    .await;
+    std::fs::write(&go, "").expect("a file");
+    let ended = running.end();
+    assert_eq!(ended.status, Some(0), "{}", ended.err);
+    assert_eq!(ended.out, [FIRST, b"done\n"].concat(), "{}", ended.err);
 }

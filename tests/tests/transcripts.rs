@@ -383,7 +383,7 @@ fn commands_without_a_server_print_what_the_golden_files_say() {
     assert_golden(&wrong);
 }
 
-/// behaviours S1, E1, K14, M13, T10, U2
+/// behaviours S1, E1, K14, M13, Q5, SO5, T10, U2
 #[test]
 fn commands_against_a_server_print_what_the_golden_files_say() {
     let terminal = Terminal::new();

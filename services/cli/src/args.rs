@@ -278,8 +278,10 @@ A step is reused when it succeeded and all steps before it are reused; everythin
 again, clean-up steps that ran because of a failure included. The new run has the pipeline and the
 parameters of the old one, and goes on in its workspace; the old run stays as it is.
 
-To run all of it again, submit its pipeline:
-  windlass get churn-7k2m --pipeline | windlass run -")]
+A step that failed as NODE_LOST may still live: who retries it answers for two copies of it.
+
+To run all of it again, submit its pipeline, with the parameters that `windlass get` shows:
+  windlass get churn-7k2m --pipeline | windlass run - -p EPOCHS=20")]
 /// Arguments of `retry`.
 pub struct RetryArgs {
     /// Name, id or unique prefix of a run that failed or was cancelled, or @latest.
@@ -789,8 +791,9 @@ Examples:
   windlass token ana --role submitter=team-a,team-b --role viewer='*' >> access.yaml
   windlass token executor --role service --out executor.token >> access.yaml
 
-Roles: viewer looks at runs and logs; submitter also submits and cancels; admin also deletes, keeps secrets and
-confirms the death of attempts; service is for executors and log relays, in the whole installation.
+Roles: viewer looks at runs and logs; submitter also submits, retries, cancels and keeps schedules; admin also
+deletes runs, keeps secrets and confirms the death of attempts; service is for executors and log relays, in the
+whole installation.
 The entry goes to standard output and holds a hash only. The token is shown this once, on standard error.")]
 /// Arguments of `token`.
 pub struct TokenArgs {

@@ -38,7 +38,7 @@ fn script() -> impl Strategy<Value = Vec<(u8, u8)>> {
 proptest! {
     #![proptest_config(config())]
 
-    /// behaviours M11, E3, E4
+    /// behaviours M11, E3, E4: also with a pause between starts and several parents, no step is left over, and no pod is created twice.
     #[test]
     fn i5_every_run_ends_and_i2_no_step_lives_twice(
         graphs in vec((graph(), 0_usize..3, any::<u16>()), 1..4),

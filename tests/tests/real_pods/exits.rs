@@ -113,6 +113,7 @@ async fn more_memory_than_the_limit_is_oom_killed() {
     scene.close().await;
 }
 
+/// behaviours U20: a step that hangs is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_of_a_step_is_a_deadline_whatever_the_exit_code() {
     let scene = Scene::new("timeout").await;

@@ -70,7 +70,7 @@ async fn a_namespace_that_is_being_deleted_is_rejected() {
     scene.close().await;
 }
 
-/// behaviours C3, E40
+/// behaviours C3, E5, E40: a step whose pod never was has an end with its reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_not_there_is_rejected() {
     let scene = Scene::without_namespace("absent").await;

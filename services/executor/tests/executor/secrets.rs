@@ -106,6 +106,7 @@ async fn of_others(world: &World, name: &str, labels: &[(&str, &str)]) {
         .expect("created");
 }
 
+/// behaviours F7: an empty value is a value.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k9_k10_k11_k12_a_secret_is_created_changed_and_deleted() {
     use PutSecretMode::{Create, Update, Upsert};

@@ -37,6 +37,7 @@ fn fires(pattern: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
+/// behaviours E38, U7
 #[test]
 fn a_fixed_time_in_the_skipped_hour_fires_right_after_it() {
     // 02:00 to 03:00 is skipped on 29 March 2026 in Berlin, and on 8 March 2026 in New York.
@@ -60,6 +61,7 @@ fn a_fixed_time_in_the_skipped_hour_fires_right_after_it() {
     assert_eq!(howe("45 2 * * *"), ["10-04 02:45+11:00", "10-05 02:45+11:00"]);
 }
 
+/// behaviours E38, U7
 #[test]
 fn a_fixed_time_in_the_repeated_hour_fires_once_the_first_time() {
     // 02:00 to 03:00 is repeated on 25 October 2026 in Berlin, 01:00 to 02:00 on 1 November 2026 in New York.
@@ -105,6 +107,7 @@ fn a_pattern_with_a_star_follows_the_clock_on_the_wall() {
     );
 }
 
+/// behaviours H3
 #[test]
 fn patterns_know_what_cron_knows() {
     let utc = |pattern, after| fires(pattern, "UTC", after, 2);
@@ -131,6 +134,7 @@ fn patterns_know_what_cron_knows() {
     );
 }
 
+/// behaviours H2, H3
 #[test]
 fn i9_what_is_no_pattern_is_refused_with_its_field_and_what_is_allowed() {
     let refused = |pattern: &str, zone: &str| {
@@ -180,6 +184,7 @@ fn a_day_that_does_not_exist_never_comes_and_is_found_out_in_a_moment() {
     );
 }
 
+/// behaviours H1
 #[test]
 fn intervals_and_single_times_keep_their_bounds() {
     let (minute, start) = (Duration::from_secs(60), Timestamp::from_millis(1_000));

@@ -112,6 +112,7 @@ fn states(steps: &[run::Step]) -> Vec<(&str, StepState)> {
     steps.iter().map(|step| (step.name.as_str(), step.state())).collect()
 }
 
+/// behaviours U4
 #[tokio::test]
 async fn a_retry_reuses_what_succeeded_and_says_which_and_leaves_the_old_run_as_it_was() {
     let mended = Mended::new().await;

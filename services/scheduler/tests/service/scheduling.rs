@@ -149,6 +149,7 @@ fn outcomes(schedule: &wire::Schedule) -> Vec<(wire::FireOutcome, u64)> {
         .collect()
 }
 
+/// behaviours C8, H3, E38, U7
 #[tokio::test]
 async fn h1_a_schedule_is_made_shown_changed_paused_and_deleted() {
     let data = tempfile::tempdir().expect("a folder");
@@ -293,6 +294,7 @@ async fn h1_a_schedule_is_made_shown_changed_paused_and_deleted() {
     scheduler.stop().await;
 }
 
+/// behaviours T8: without a time it is refused, and nothing that is set is passed over.
 #[tokio::test]
 async fn h2_i9_what_cannot_be_right_is_refused_with_every_path() {
     let data = tempfile::tempdir().expect("a folder");
@@ -392,6 +394,7 @@ async fn h2_i9_what_cannot_be_right_is_refused_with_every_path() {
     scheduler.stop().await;
 }
 
+/// behaviours C8, T8, X15: its run is found by its schedule, and has its own outcome.
 #[tokio::test]
 async fn h4_e30_a_fire_makes_a_run_of_its_own_that_names_schedule_and_time() {
     let data = tempfile::tempdir().expect("a folder");
@@ -443,6 +446,7 @@ async fn h4_e30_a_fire_makes_a_run_of_its_own_that_names_schedule_and_time() {
     scheduler.stop().await;
 }
 
+/// behaviours U7
 #[tokio::test]
 async fn i1_a_thousand_fires_missed_while_the_scheduler_was_down_are_dealt_with_by_policy_and_none_doubles() {
     let data = tempfile::tempdir().expect("a folder");
@@ -514,6 +518,7 @@ async fn i1_a_thousand_fires_missed_while_the_scheduler_was_down_are_dealt_with_
     scheduler.stop().await;
 }
 
+/// behaviours E38, U7
 #[tokio::test]
 async fn h1_fires_that_overlap_are_skipped_replace_what_runs_or_run_beside_it() {
     let data = tempfile::tempdir().expect("a folder");
@@ -590,6 +595,7 @@ async fn h1_fires_that_overlap_are_skipped_replace_what_runs_or_run_beside_it() 
     scheduler.stop().await;
 }
 
+/// behaviours E38
 #[tokio::test]
 async fn h5_a_paused_schedule_does_not_fire_and_does_not_catch_up_what_came_due() {
     let data = tempfile::tempdir().expect("a folder");

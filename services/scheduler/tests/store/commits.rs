@@ -301,3 +301,45 @@ async fn a_gap_in_the_changes_of_a_run_is_damage() {
     assert!(matches!(first, Err(StoreError::Corrupt { .. })), "{first:?}");
     assert!(recovery.runs.next().await.is_none());
 }
+
+/// What `docs/operations.md` says of copies: each is one state, with all that was acknowledged before it was begun.
+#[tokio::test]
+async fn i1_copies_that_sqlite_makes_while_commits_go_on_are_whole() {
+    let (folder, copies) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let (store, _, _) = start(options(folder.path())).await;
+    commit(&store, accept(1)).await.expect("commits");
+    let mut acknowledged = 1;
+    let mut least = Vec::new();
+    for number in 0..5 {
+        let copy = copies.path().join(number.to_string());
+        std::fs::create_dir(&copy).expect("a folder");
+        let (from, to) = (store.path(), copy.join("windlass.db"));
+        least.push(acknowledged);
+        let copying = tokio::task::spawn_blocking(move || {
+            let connection = rusqlite::Connection::open(from).expect("opens");
+            connection.execute("VACUUM INTO ?1", [to.to_str()]).expect("copies");
+        });
+        loop {
+            let batch = changed(1, acknowledged + 1..=acknowledged + 20);
+            commit(&store, batch).await.expect("commits");
+            acknowledged += 20;
+            if copying.is_finished() {
+                break;
+            }
+        }
+        copying.await.expect("copies");
+    }
+    for (number, least) in least.into_iter().enumerate() {
+        let (_store, recovery, runs) = start(options(&copies.path().join(number.to_string()))).await;
+        assert_eq!(recovery.installation, INSTALLATION);
+        let last = runs[0].changes.len() as u64;
+        assert!(
+            (least..=acknowledged).contains(&last),
+            "{last} of {least} to {acknowledged}"
+        );
+        assert_eq!(runs[0].changes, changes(1, 1..=last));
+    }
+}

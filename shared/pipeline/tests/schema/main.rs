@@ -83,6 +83,66 @@ fn p1_every_example_passes() {
     assert!(count >= 3, "only {count} examples were found");
 }
 
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("docs")).expect("the pages");
+    let mut pages: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.push(root().join("README.md"));
+    pages
+}
+
+/// Blocks of YAML: the line at which each begins, what stands behind the word `yaml`, and its text.
+fn blocks(page: &str) -> Vec<(usize, String, String)> {
+    let mut found = Vec::new();
+    let mut lines = page.lines().zip(1..);
+    while let Some((line, number)) = lines.next() {
+        if let Some(mark) = line.strip_prefix("```yaml") {
+            let text: Vec<&str> = lines
+                .by_ref()
+                .map(|(line, _)| line)
+                .take_while(|line| *line != "```")
+                .collect();
+            found.push((number, mark.trim().to_owned(), text.join("\n")));
+        }
+    }
+    found
+}
+
+/// behaviours P1: what the pages show can be submitted. Blocks of pipelines are marked as such, `yaml pipeline`.
+#[test]
+fn p1_every_pipeline_of_the_pages_passes() {
+    let validator = validator();
+    let environment = Environment {
+        workspace: WorkspaceDefault::RunFolder,
+        ..Environment::default()
+    };
+    let mut count = 0;
+    for path in pages() {
+        for (line, mark, text) in blocks(&std::fs::read_to_string(&path).expect("a page")) {
+            let place = format!("{}:{line}", path.display());
+            let parsed = source::parse(&text);
+            let is_pipeline = parsed.value().get("steps").is_some();
+            assert_eq!(is_pipeline, mark == "pipeline", "{place} is marked as {mark:?}");
+            if is_pipeline {
+                let wrong = parsed.resolve(&ParameterValues::new(), &environment).err();
+                assert_eq!(wrong, None, "{place}");
+                assert_eq!(refusals(&validator, &parsed.value()), [] as [String; 0], "{place}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 3, "only {count} pipelines were found");
+}
+
+#[test]
+fn blocks_of_a_page_are_found_where_they_stand() {
+    let page = "a\n```yaml pipeline\nb: 1\n\nc: 2\n```\n```console\n$ d\n```\n```yaml\ne: 3\n```\n";
+    let expected = [(2, "pipeline", "b: 1\n\nc: 2"), (10, "", "e: 3")];
+    let expected = expected.map(|(line, mark, text)| (line, mark.to_owned(), text.to_owned()));
+    assert_eq!(blocks(page), expected);
+}
+
 #[test]
 fn the_three_shorthands_and_their_long_forms_pass() {
     let pipeline = |step: Value| {
