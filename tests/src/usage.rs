@@ -16,8 +16,6 @@ pub struct Usage {
     pub resident: u64,
     /// The most that it was, bytes.
     pub peak: u64,
-    /// Threads now.
-    pub threads: u64,
 }
 
 /// Reads the process tables.
@@ -27,10 +25,10 @@ pub struct Usage {
 pub fn usage(pid: u32) -> Usage {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the process is there");
     let status = read("status");
-    let number = |name: &str| {
+    let kibibytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        number.unwrap_or(0)
+        number.unwrap_or(0) * 1024
     };
     let stat = read("stat");
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
@@ -43,9 +41,8 @@ pub fn usage(pid: u32) -> Usage {
     // utime and stime, in the 100 ticks a second that Linux shows to programs on every machine.
     Usage {
         cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
-        resident: number("VmRSS:") * 1024,
-        peak: number("VmHWM:") * 1024,
-        threads: number("Threads:"),
+        resident: kibibytes("VmRSS:"),
+        peak: kibibytes("VmHWM:"),
     }
 }
 

@@ -1,21 +1,16 @@
 //! A large run through the three services as processes, over the local cluster's HTTP API.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use windlass_api::run::v1::RunState;
 use windlass_tests::client::{submit, watch_to_end};
-use windlass_tests::deployment::{Deployment, Options, Part};
+use windlass_tests::deployment::{Deployment, Options};
 use windlass_tests::pipelines::random_dag;
 use windlass_tests::wait::until;
 
 const STEPS: u64 = 10_000;
 
-/// Threads of each service: those of the runtime, and those on which it may block.
-const MOST_THREADS: u64 = 100;
-
-/// behaviours D6, E22, U5
+/// behaviours D6, U5
 #[tokio::test(flavor = "multi_thread")]
 async fn a_random_dag_of_10_000_steps_runs_to_its_end() {
     let deployment = Deployment::start(Options {
@@ -24,18 +19,7 @@ async fn a_random_dag_of_10_000_steps_runs_to_its_end() {
     })
     .await;
     let run = submit(&deployment, &random_dag(10_000, 7), "large").await;
-    let watching = watch_to_end(&deployment, &run.name);
-    tokio::pin!(watching);
-    let mut look = tokio::time::interval(Duration::from_millis(50));
-    let ended = loop {
-        tokio::select! {
-            ended = &mut watching => break ended,
-            _ = look.tick() => for part in Part::SERVICES {
-                let threads = deployment.usage(part).threads;
-                assert!(threads <= MOST_THREADS, "{part:?} has {threads} threads");
-            },
-        }
-    };
+    let ended = watch_to_end(&deployment, &run.name).await;
     assert_eq!(ended.state(), RunState::Succeeded, "{ended:?}");
     assert_eq!(
         ended
