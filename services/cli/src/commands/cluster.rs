@@ -1,5 +1,7 @@
 //! `windlass cluster`.
 
+use std::time::Duration;
+
 use windlass_api::cluster::v1::{
     ApiServerSight, CheckClusterRequest, ClusterCheck, ListClustersRequest, NamespaceState, RightReview, RightState,
 };
@@ -8,7 +10,7 @@ use windlass_ids::Timestamp;
 use crate::args::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs, Format, GlobalArgs};
 use crate::client::{Patience, Session, retrying};
 use crate::errors::{CliError, Exit, Result};
-use crate::output::{self, Table, age, millis, to_json};
+use crate::output::{self, Table, age, duration, millis, to_json};
 
 pub(super) async fn run(global: &GlobalArgs, args: &ClusterArgs) -> Result<Exit> {
     match &args.command {
@@ -94,7 +96,7 @@ fn text(check: &ClusterCheck, now: Timestamp) -> String {
     if !check.rights.is_empty() {
         let mut rights: Vec<_> = check.rights.iter().collect();
         // What is missing comes first.
-        rights.sort_by_key(|right| right.state() == RightState::Allowed);
+        rights.sort_by_key(|right| (right.state() == RightState::Allowed, right.optional));
         let mut table = Table::new(&["VERB", "RESOURCE", "NAMESPACE", "RIGHT", "WHAT FOR"]);
         for right in rights {
             let namespace = match right.namespace.as_str() {
@@ -142,10 +144,7 @@ fn facts(check: &ClusterCheck, now: Timestamp) -> Vec<String> {
             sight(executor.and_then(|executor| executor.sight.as_ref()), now)
         ),
     ];
-    if let Some(latency) = check
-        .latency
-        .and_then(|latency| std::time::Duration::try_from(latency).ok())
-    {
+    if let Some(latency) = check.latency.and_then(|latency| Duration::try_from(latency).ok()) {
         let version = match check.server_version.as_str() {
             "" => "of a version that it does not say",
             version => version,
@@ -186,7 +185,8 @@ fn sight(sight: Option<&ApiServerSight>, now: Timestamp) -> String {
     let Some(sight) = sight else {
         return "not told yet".to_owned();
     };
-    let since = age(now.since(sight.since_time.map_or(now, millis)));
+    let since = now.since(sight.since_time.map_or(now, millis));
+    let since = duration(Duration::from_secs(since.as_secs()));
     match sight.visible {
         true => format!("visible for {since}"),
         false => format!("not visible for {since}: {}", sight.message),
@@ -250,6 +250,19 @@ mod tests {
             ..ClusterCheck::default()
         };
         let text = text(&check, Timestamp::from_millis(5_000));
-        insta::assert_snapshot!(console::strip_ansi_codes(&text), @r"");
+        insta::assert_snapshot!(console::strip_ansi_codes(&text), @r"
+        cluster     prod (uid)
+        executor    exec-1 0.1.0: 3 pods, 0 launches queued, 0 creates in flight, draining
+        sight       not visible for <1s: no answer
+        API server  v1.33.1, answered within 2.3 ms
+        namespace   ml is there
+
+        VERB    RESOURCE  NAMESPACE  RIGHT          WHAT FOR
+        create  pods      ml         MISSING        to start steps
+        get     pods      ml         no (optional)  to start steps
+        list    pods      (cluster)  yes            to start steps
+
+        wrong: the executor has no right to create pods in ml
+        ");
     }
 }

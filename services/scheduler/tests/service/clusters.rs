@@ -69,7 +69,7 @@ async fn clusters_are_listed_with_their_executors_and_what_these_say_of_themselv
     let first = &found[1].executors[0];
     assert_eq!(first.incarnation, prod.identity.incarnation);
     assert_eq!((first.name.as_str(), first.credit), ("exec-1", 1_000));
-    assert!(first.connect_time.is_some() && first.sight.is_none());
+    assert!(first.connect_time.is_some());
 
     prod.say(Message::Credit(dispatch::Credit { credit: 7 })).await;
     prod.say(Message::Sight(dispatch::ClusterSight {
@@ -78,7 +78,11 @@ async fn clusters_are_listed_with_their_executors_and_what_these_say_of_themselv
         message: "no answer".to_owned(),
     }))
     .await;
-    let found = listed(&scheduler, |clusters| clusters[1].executors[0].sight.is_some()).await;
+    let found = listed(&scheduler, |clusters| {
+        let first = &clusters[1].executors[0];
+        first.sight.as_ref().is_some_and(|sight| !sight.visible)
+    })
+    .await;
     let first = &found[1].executors[0];
     let sight = first.sight.as_ref().expect("a sight");
     assert_eq!(
