@@ -44,7 +44,7 @@ fn missing(check: &ClusterCheck) -> Vec<String> {
         .collect()
 }
 
-/// behaviours V1, V8
+/// behaviours V1, V8, O5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_charts_rights_nothing_is_wrong_and_a_right_that_was_taken_away_is_named() {
     let mut world = World::start().await;

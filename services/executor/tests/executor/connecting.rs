@@ -77,7 +77,7 @@ fn pem(data: &Value) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(data).expect("base64")
 }
 
-/// behaviours C2, O3
+/// behaviours C2, O3, Q3, V10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_context_that_is_not_the_current_one_is_used_and_one_that_is_not_there_is_told_with_those_that_are() {
     let reached = Reached::start().await;
@@ -110,7 +110,7 @@ async fn a_context_that_is_not_the_current_one_is_used_and_one_that_is_not_there
     );
 }
 
-/// behaviours O1, V10, V11
+/// behaviours O1, V11, U14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_is_run_again_before_its_credentials_expire() {
     let reached = Reached::start().await;
