@@ -8,6 +8,7 @@ const PUBLIC: &[&str] = &[
     "windlass.pipeline.v1",
     "windlass.log.v1",
     "windlass.secret.v1",
+    "windlass.cluster.v1",
     "windlass.schedule.v1",
     "windlass.server.v1",
 ];
@@ -68,7 +69,8 @@ fn compile(
         builder = builder
             .extern_path(".windlass.run.v1", "crate::run::v1")
             .extern_path(".windlass.pipeline.v1", "crate::pipeline::v1")
-            .extern_path(".windlass.secret.v1", "crate::secret::v1");
+            .extern_path(".windlass.secret.v1", "crate::secret::v1")
+            .extern_path(".windlass.cluster.v1", "crate::cluster::v1");
     }
     builder.compile_fds_with_config(descriptors, prost)?;
     Ok(())

@@ -1,5 +1,6 @@
 //! The command line as clap sees it.
 
+mod cluster;
 mod schedule;
 mod secret;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use windlass_ids::InstallationId;
 
+pub use cluster::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs};
 pub use schedule::{
     CatchUpChoice, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleGetArgs, ScheduleListArgs,
     ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,
@@ -652,22 +654,6 @@ No server is needed; a server offers the schema of its own release as GetPipelin
 knows names, types and ranges, also inside Kubernetes fragments; `windlass validate` finds the rest.")]
 /// Arguments of `schema`.
 pub struct SchemaArgs {}
-
-#[derive(Args, Debug)]
-#[command(arg_required_else_help = true)]
-/// Arguments of `cluster`.
-pub struct ClusterArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: ClusterCommand,
-}
-
-/// The commands about a cluster.
-#[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Remove what an installation that is gone left in a cluster.
-    Purge(PurgeArgs),
-}
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

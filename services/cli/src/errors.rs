@@ -177,6 +177,9 @@ impl CliError {
             }
             (_, Some("SECRET_EXISTS")) => error.hint("without --create-only its keys are set and the others stay"),
             (_, Some("CLUSTER_AMBIGUOUS")) => error.hint("--cluster names one"),
+            (_, Some("NO_EXECUTOR")) => {
+                error.hint("`windlass cluster list` shows the clusters with a connected executor")
+            }
             (_, Some("QUEUE_FULL")) => error.hint("try again in a moment"),
             _ => error,
         }

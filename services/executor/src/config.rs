@@ -11,6 +11,7 @@ use windlass_service::{TlsArgs, Tokens, TokensError};
 use windlass_telemetry::TelemetryArgs;
 
 use crate::attempts::Policy;
+use crate::kubernetes::{ApiServerArgs, ConnectError, connect, connect_to};
 
 /// Where the namespace of a pod is found from inside.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -45,6 +46,9 @@ pub struct Config {
     /// Context of the kubeconfig.
     #[arg(long, env = "WINDLASS_KUBE_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
+    /// An API server without a kubeconfig.
+    #[command(flatten)]
+    pub api: ApiServerArgs,
     /// Alias of the cluster, as pipelines name it.
     #[arg(long, env = "WINDLASS_CLUSTER", default_value = "default", value_name = "NAME")]
     pub cluster: String,
@@ -172,6 +176,17 @@ impl Config {
         })
     }
 
+    /// A client of the cluster.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn client(&self) -> Result<kube::Client, ConnectError> {
+        match connect_to(&self.api).await? {
+            Some(client) => Ok(client),
+            None => connect(self.kubeconfig.as_ref(), self.context.as_deref()).await,
+        }
+    }
+
     /// What failures mean.
     pub(crate) fn policy(&self) -> Policy {
         Policy {
@@ -221,6 +236,23 @@ mod tests {
             parse(&["--credit", "0"]).check(),
             Err(ConfigError::Zero("--credit"))
         ));
+        let refused = |flags: &[&str]| {
+            let all = std::iter::once("windlass-executor").chain(flags.iter().copied());
+            Config::try_parse_from(all).is_err()
+        };
+        assert!(refused(&["--api-token-file", "token"]), "for which server?");
+        assert!(
+            refused(&["--api-server", "https://a", "--api-client-cert", "c"]),
+            "without its key"
+        );
+        assert!(refused(&["--api-server", "https://a", "--context", "b"]));
+        assert!(refused(&[
+            "--api-server",
+            "https://a",
+            "--api-insecure",
+            "--api-ca-file",
+            "b"
+        ]));
         assert!(matches!(parse(&["--cluster", ""]).check(), Err(ConfigError::Cluster)));
     }
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 pub mod attempts;
+pub mod checks;
 mod config;
 mod connect;
 mod feed;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_executor::{Config, kubernetes, server};
+use windlass_executor::{Config, server};
 use windlass_service::{raise_open_files, stop_signal};
 
 #[tokio::main]
@@ -13,7 +13,7 @@ async fn main() -> anyhow::Result<()> {
     windlass_telemetry::init("executor", &config.telemetry)?;
     config.check()?;
     raise_open_files();
-    let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
+    let client = config.client().await?;
     let listener = match config.listen {
         Some(address) => {
             let bound = TcpListener::bind(address).await;

@@ -390,6 +390,41 @@ pub enum SecretError {
     OwnNamespace(Namespace),
 }
 
+/// Why a cluster was not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// The request is wrong.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<FieldProblem>),
+    /// See [`LookupError`].
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// No executor of the cluster is connected.
+    #[error("no executor of {} is connected, and nobody else reaches it", of_cluster(.cluster))]
+    NoExecutor {
+        /// Alias of the cluster; empty when none was named.
+        cluster: String,
+    },
+    /// Several clusters are connected, and none was named.
+    #[error("several clusters are connected: {}; name one", .clusters.join(", "))]
+    ClusterAmbiguous {
+        /// Their aliases.
+        clusters: Vec<String>,
+    },
+    /// The connected executors are of a version that cannot do it.
+    #[error("the executors of {} are too old for this; upgrade them", of_cluster(.cluster))]
+    ExecutorTooOld {
+        /// Alias of the cluster; empty when none was named.
+        cluster: String,
+    },
+    /// Too many checks wait for the executor.
+    #[error("too many checks of the cluster are waiting")]
+    TooManyCalls,
+    /// The executor did not answer.
+    #[error("the executor did not answer in time; repeat the request")]
+    ExecutorLost,
+}
+
 fn of_cluster(alias: &str) -> String {
     match alias {
         "" => "any cluster".to_owned(),

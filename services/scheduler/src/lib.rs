@@ -7,6 +7,7 @@
 //! It never talks to Kubernetes. A secret's value passes through it on its way to an executor, and is neither looked at nor kept.
 
 mod admission;
+mod clusters;
 mod config;
 mod definition;
 mod driver;

@@ -23,6 +23,9 @@ pub const INTERNAL_PROTOCOL_MIN: u32 = 1;
 /// Capability of an executor that carries out SecretCalls.
 pub const SECRETS_CAPABILITY: &str = "secrets";
 
+/// Capability of an executor that carries out ClusterCalls.
+pub const CLUSTER_CHECK_CAPABILITY: &str = "cluster-check";
+
 /// Bound on a SubmitRun request, in bytes.
 pub const MAX_SUBMIT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -47,6 +50,7 @@ package! {
     pipeline: "public", "windlass.pipeline.v1", "The pipeline model.";
     log: "public", "windlass.log.v1", "Logs.";
     secret: "public", "windlass.secret.v1", "Secrets.";
+    cluster: "public", "windlass.cluster.v1", "Clusters.";
     schedule: "public", "windlass.schedule.v1", "Schedules.";
     server: "public", "windlass.server.v1", "The server itself.";
     dispatch: "internal", "windlass.dispatch.v1", "Between scheduler and executors.";

@@ -22,9 +22,10 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 31] = [
+const EXPECTED: [(&str, Needs); 33] = [
     ("GetServerInfo", Needs::Token),
     ("GetPipelineSchema", Needs::Token),
+    ("ListClusters", Needs::Token),
     ("GetRun", Needs::Role(1)),
     ("ListRuns", Needs::Role(1)),
     ("ListSteps", Needs::Role(1)),
@@ -38,6 +39,7 @@ const EXPECTED: [(&str, Needs); 31] = [
     ("ValidatePipeline", Needs::Role(2)),
     ("RenderPipeline", Needs::Role(2)),
     ("ListSecrets", Needs::Role(2)),
+    ("CheckCluster", Needs::Role(2)),
     ("DeleteRun", Needs::Role(3)),
     ("ConfirmDead", Needs::Role(3)),
     ("PutSecret", Needs::Role(3)),

@@ -1,6 +1,9 @@
 //! What the chart becomes is safe unless somebody asks for less, and a value that cannot work is refused with its path.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
+use windlass_executor::checks::rights::{RIGHTS, Scope};
 use windlass_tests::chart;
 use windlass_tests::real_cluster::RealCluster;
 
@@ -176,6 +179,32 @@ fn rights_name_what_they_are_for_and_only_the_executor_has_them() {
         assert_eq!((roles, bindings), (2, 2), "{variant:?}");
         let managed = !variant.iter().any(|values| values.contains("secrets.manage=false"));
         assert_eq!(secret_rules, usize::from(managed), "{variant:?}");
+    }
+}
+
+/// behaviours V8
+#[test]
+fn the_rights_that_are_checked_are_those_that_the_chart_gives() {
+    for variant in VARIANTS {
+        let managed = !variant.iter().any(|values| values.contains("secrets.manage=false"));
+        let objects = objects(&render(variant).expect("renders"));
+        for (role, scope) in [("ClusterRole", Scope::Cluster), ("Role", Scope::Namespace)] {
+            let given: BTreeSet<_> = objects
+                .iter()
+                .filter(|object| kind(object) == role)
+                .flat_map(|object| object["rules"].as_array().expect("rules"))
+                .flat_map(|rule| {
+                    let resources = texts(rule, "resources").into_iter();
+                    resources.flat_map(|resource| texts(rule, "verbs").into_iter().map(move |verb| (verb, resource)))
+                })
+                .collect();
+            let rights = RIGHTS.iter().filter(|right| right.scope == scope);
+            let checked: BTreeSet<_> = rights
+                .filter(|right| managed || !right.optional)
+                .map(|right| (right.verb, right.resource))
+                .collect();
+            assert_eq!(given, checked, "{role} of {variant:?}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tonic::{Code, Status};
+use windlass_api::cluster::v1::cluster_service_client::ClusterServiceClient;
 use windlass_api::log::v1::log_service_client::LogServiceClient;
 use windlass_api::pipeline::v1::pipeline_service_client::PipelineServiceClient;
 use windlass_api::run::v1::run_service_client::RunServiceClient;
@@ -198,6 +199,11 @@ impl Session {
     /// The client of SecretService.
     pub fn secrets(&self) -> SecretServiceClient<AuthenticatedChannel> {
         SecretServiceClient::new(self.channel.clone())
+    }
+
+    /// The client of ClusterService.
+    pub fn clusters(&self) -> ClusterServiceClient<AuthenticatedChannel> {
+        ClusterServiceClient::new(self.channel.clone())
     }
 
     /// The client of ScheduleService.

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod cancel;
+mod cluster;
 mod completion;
 mod confirm_dead;
 mod delete;
@@ -27,7 +28,7 @@ mod validate;
 mod wait;
 mod watch;
 
-use crate::args::{Cli, ClusterCommand, Command, GlobalArgs};
+use crate::args::{Cli, Command, GlobalArgs};
 use crate::client::Session;
 use crate::errors::{Exit, Result};
 
@@ -58,9 +59,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit> {
         Command::Schema(_) => schema::run(),
         Command::Secret(args) => secret::run(global, args).await,
         Command::Schedule(args) => schedule::run(global, args).await,
-        Command::Cluster(args) => match &args.command {
-            ClusterCommand::Purge(args) => purge::run(global, args).await,
-        },
+        Command::Cluster(args) => cluster::run(global, args).await,
         Command::Completion(args) => completion::run(args),
         Command::Token(args) => token::run(args),
         Command::Dev(args) => dev::run(global, args).await,

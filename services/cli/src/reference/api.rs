@@ -7,12 +7,13 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 use super::proto::{Commented as _, comment, pool, type_name};
 
 /// The packages that clients use.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "windlass.run.v1",
     "windlass.schedule.v1",
     "windlass.pipeline.v1",
     "windlass.log.v1",
     "windlass.secret.v1",
+    "windlass.cluster.v1",
     "windlass.server.v1",
 ];
 

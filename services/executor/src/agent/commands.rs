@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use windlass_api::cluster::v1::ExecutorLoad;
 use windlass_api::dispatch::v1 as dispatch;
+use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
 use windlass_ids::RunId;
 use windlass_manifest::{Run, RunContext};
@@ -13,6 +15,7 @@ use super::launcher::Queued;
 use super::launching::RunEntry;
 use super::{Agent, Shards};
 use crate::attempts::{End, FailureClass, Fleet, Phase};
+use crate::checks::{self, Checker};
 use crate::connect::{Welcome, convert, duration};
 use crate::secrets::{self, Secrets};
 
@@ -63,8 +66,8 @@ impl Agent {
                 self.take_inventory(Instant::now());
             }
             Response::Probes(probes) => probes.probes.iter().for_each(|probe| self.probe_command(probe)),
-            // Calls about Secrets have no number, and come by themselves.
-            Response::Welcome(_) | Response::Heartbeat(_) | Response::SecretCall(_) => {}
+            // Calls have no number, and come by themselves.
+            Response::Welcome(_) | Response::Heartbeat(_) | Response::SecretCall(_) | Response::ClusterCall(_) => {}
         }
     }
 
@@ -84,7 +87,31 @@ impl Agent {
             // Never closed.
             let permit = calls.acquire().await.ok();
             let answer = keeper.answer(call, deadline).await;
-            outbox.answer(stream, answer);
+            outbox.answer(stream, Request::SecretAnswer(answer));
+            drop(permit);
+        });
+    }
+
+    /// Looks at the cluster for a client that waits, beside everything else.
+    pub(super) fn cluster_call(&self, stream: u64, call: dispatch::ClusterCall) {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let checker = Checker {
+            api: self.api.clone(),
+            own_namespace: self.settings.own_namespace.clone(),
+            load: ExecutorLoad {
+                pods: count(self.fleet.as_ref().map_or(0, Fleet::len)),
+                queued: count(self.launcher.queued()),
+                creates_in_flight: count(self.launcher.in_flight()),
+                draining: self.draining.is_some(),
+            },
+        };
+        let (outbox, checks) = (Arc::clone(&self.outbox), Arc::clone(&self.checks));
+        let deadline = checks::deadline(&call);
+        self.spawn(async move {
+            // Never closed.
+            let permit = checks.acquire().await.ok();
+            let answer = checker.answer(call, deadline).await;
+            outbox.answer(stream, Request::ClusterAnswer(answer));
             drop(permit);
         });
     }

@@ -50,6 +50,8 @@ use sweeps::{Sweep, Sweeps};
 const OTHER_CALLS: usize = 16;
 /// Calls about Secrets that are carried out at a time, apart from all others.
 const SECRET_CALLS: usize = 4;
+/// Looks at the cluster at a time, apart from all others.
+const CHECKS: usize = 2;
 /// Events that are handled before anything is started because of them.
 const BATCH: usize = 256;
 const TICK: Duration = Duration::from_secs(5);
@@ -74,6 +76,13 @@ pub(crate) enum Event {
         stream: u64,
         /// What it asks.
         call: Box<dispatch::SecretCall>,
+    },
+    /// The scheduler wants the cluster looked at.
+    ClusterCall {
+        /// Number of the stream on which it is answered.
+        stream: u64,
+        /// What it asks.
+        call: dispatch::ClusterCall,
     },
     /// News of pods, from a watch or list.
     Pods {
@@ -201,6 +210,7 @@ pub(crate) struct Agent {
     stop: CancellationToken,
     calls: Arc<Semaphore>,
     secret_calls: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
     installation: Option<InstallationId>,
     fleet: Option<Fleet>,
     shards: Shards,
@@ -261,6 +271,7 @@ impl Agent {
             stop: CancellationToken::new(),
             calls: Arc::new(Semaphore::new(OTHER_CALLS)),
             secret_calls: Arc::new(Semaphore::new(SECRET_CALLS)),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             installation: None,
             fleet: None,
             shards: Shards::default(),
@@ -327,6 +338,7 @@ impl Agent {
                 self.processed = sequence;
             }
             Event::SecretCall { stream, call } => self.secret_call(stream, *call),
+            Event::ClusterCall { stream, call } => self.cluster_call(stream, call),
             Event::Pods { source, delivery } => self.pods(source, delivery),
             Event::Nodes(delivery) => self.heard_of_nodes(delivery),
             Event::NodeRead { name, found } => self.node_read(&name, found.as_ref()),

@@ -48,7 +48,7 @@ struct State {
     observations: HashMap<AttemptId, Sight>,
     order: VecDeque<AttemptId>,
     /// Answers that somebody waits for on this stream; they are said once, without a number.
-    answers: VecDeque<dispatch::SecretAnswer>,
+    answers: VecDeque<Message>,
     /// Number of the stream.
     stream: u64,
     /// Other messages; few.
@@ -81,7 +81,7 @@ impl Outbox {
     }
 
     /// Answers a call of the stream with this number; on another one nobody waits for it.
-    pub(crate) fn answer(&self, stream: u64, answer: dispatch::SecretAnswer) {
+    pub(crate) fn answer(&self, stream: u64, answer: Message) {
         let mut state = self.lock();
         if state.stream != stream {
             return;
@@ -196,7 +196,7 @@ fn outlives_session(message: &Message) -> bool {
 impl State {
     fn next(&mut self) -> Option<dispatch::ConnectRequest> {
         if let Some(answer) = self.answers.pop_front() {
-            return Some(self.frame(0, Message::SecretAnswer(answer)));
+            return Some(self.frame(0, answer));
         }
         if let Some((sequence, message)) = self.sent.get(self.resent) {
             let (sequence, message) = (*sequence, message.clone());
@@ -266,14 +266,11 @@ mod tests {
     async fn an_answer_is_said_once_on_the_stream_that_asked_and_on_no_other() {
         let outbox = Outbox::default();
         outbox.begin_stream(0, false);
-        let answer = |call| dispatch::SecretAnswer { call, outcome: None };
+        let answer = |call| Message::SecretAnswer(dispatch::SecretAnswer { call, outcome: None });
         let old = outbox.stream();
         outbox.answer(old, answer(1));
         let frame = outbox.next(Duration::from_secs(1)).await;
-        assert_eq!(
-            (frame.sequence, frame.message),
-            (0, Some(Message::SecretAnswer(answer(1))))
-        );
+        assert_eq!((frame.sequence, frame.message), (0, Some(answer(1))));
         outbox.answer(old, answer(2));
         outbox.begin_stream(0, true);
         outbox.answer(old, answer(3));

@@ -12,7 +12,7 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
 use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
-use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
+use windlass_api::{CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
 use windlass_ids::InstallationId;
 use windlass_service::{Backoff, BackoffSettings, ChannelSettings, connect_lazy};
 
@@ -170,7 +170,9 @@ impl Session {
             name: introduction.name,
             protocol_min: INTERNAL_PROTOCOL_MIN,
             protocol_max: INTERNAL_PROTOCOL,
-            capabilities: vec![SECRETS_CAPABILITY.to_owned()],
+            capabilities: [SECRETS_CAPABILITY, CLUSTER_CHECK_CAPABILITY]
+                .map(str::to_owned)
+                .to_vec(),
             cluster_uid: introduction.cluster_uid,
             cluster_alias: introduction.cluster_alias,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -231,14 +233,21 @@ impl Session {
             self.outbox.acknowledged(response.acknowledged);
             let taken = self.outbox.taken();
             let Some(message) = response.message else { continue };
-            if let Response::SecretCall(call) = message {
-                let asked = Event::SecretCall {
-                    stream: self.outbox.stream(),
-                    call: Box::new(call),
-                };
-                self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
-                continue;
-            }
+            let stream = self.outbox.stream();
+            let message = match message {
+                Response::SecretCall(call) => {
+                    let call = Box::new(call);
+                    let asked = Event::SecretCall { stream, call };
+                    self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
+                    continue;
+                }
+                Response::ClusterCall(call) => {
+                    let asked = Event::ClusterCall { stream, call };
+                    self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
+                    continue;
+                }
+                message => message,
+            };
             if response.sequence == 0 || response.sequence <= taken {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Everything that is said to a Kubernetes API server.
 
 pub mod api;
+pub mod checks;
 mod connect;
 pub mod owned;
 mod query;
@@ -10,5 +11,5 @@ pub mod requests;
 pub mod secrets;
 
 pub use api::{Api, ApiError, Call, Refusal, Stream};
-pub use connect::{ConnectError, connect};
+pub use connect::{ApiServerArgs, ConnectError, connect, connect_to};
 pub(crate) use query::Query;

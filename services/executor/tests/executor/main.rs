@@ -1,6 +1,8 @@
 //! The executor against the local cluster, with a scheduler that does what the test says; all over real HTTP.
 
+mod checking;
 mod common;
+mod connecting;
 mod faults;
 mod lifecycle;
 mod secrets;

@@ -1,4 +1,4 @@
-//! Calls about Secrets: sent to an executor once, answered once, and kept nowhere. With the stream they end, too.
+//! Calls that clients wait for: sent to an executor once, answered once, and kept nowhere. With the stream they end, too.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,37 +6,86 @@ use tokio::sync::oneshot;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_response::Message;
 
-/// Most calls of a session that wait for answers; each has up to 1 MiB of values (I11).
+/// Most calls of a kind that wait for answers in a session; each about a Secret has up to 1 MiB of values (I11).
 pub(crate) const MAX_CALLS: usize = 32;
 
-/// Who waits for an answer; the sender is dropped when none can come any more.
-pub(crate) type Answer = oneshot::Receiver<wire::SecretAnswer>;
+/// A kind of call, with its answer.
+pub(crate) trait Call {
+    /// Answers it.
+    type Answer;
 
-/// The calls of a session; see the module.
-#[derive(Debug, Default)]
-pub(crate) struct Calls {
-    last: u64,
-    /// Not sent yet.
-    queued: VecDeque<wire::SecretCall>,
-    /// Not answered yet.
-    waiting: BTreeMap<u64, oneshot::Sender<wire::SecretAnswer>>,
+    /// With this number.
+    fn numbered(self, number: u64) -> Self;
+    fn number(&self) -> u64;
+    fn number_of(answer: &Self::Answer) -> u64;
+    /// As it is sent.
+    fn message(self) -> Message;
 }
 
-impl Calls {
+macro_rules! kinds_of_calls {
+    ($($call:ident => $answer:ident;)*) => {$(
+        impl Call for wire::$call {
+            type Answer = wire::$answer;
+
+            fn numbered(self, call: u64) -> Self {
+                Self { call, ..self }
+            }
+
+            fn number(&self) -> u64 {
+                self.call
+            }
+
+            fn number_of(answer: &Self::Answer) -> u64 {
+                answer.call
+            }
+
+            fn message(self) -> Message {
+                Message::$call(self)
+            }
+        }
+    )*};
+}
+
+kinds_of_calls! {
+    SecretCall => SecretAnswer;
+    ClusterCall => ClusterAnswer;
+}
+
+/// Who waits for an answer; the sender is dropped when none can come any more.
+pub(crate) type Answer<C> = oneshot::Receiver<<C as Call>::Answer>;
+
+/// The calls of one kind of a session; see the module.
+#[derive(Debug)]
+pub(crate) struct Calls<C: Call> {
+    last: u64,
+    /// Not sent yet.
+    queued: VecDeque<C>,
+    /// Not answered yet.
+    waiting: BTreeMap<u64, oneshot::Sender<C::Answer>>,
+}
+
+impl<C: Call> Default for Calls<C> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            queued: VecDeque::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+}
+
+impl<C: Call> Calls<C> {
     /// Queues a call; `None` when too many wait already.
-    pub(crate) fn ask(&mut self, call: wire::SecretCall) -> Option<Answer> {
+    pub(crate) fn ask(&mut self, call: C) -> Option<Answer<C>> {
         self.waiting.retain(|_, answer| !answer.is_closed());
-        self.queued.retain(|call| self.waiting.contains_key(&call.call));
+        self.queued.retain(|call| self.waiting.contains_key(&call.number()));
         if self.waiting.len() >= MAX_CALLS {
             return None;
         }
         self.last += 1;
         let (sender, answer) = oneshot::channel();
         self.waiting.insert(self.last, sender);
-        self.queued.push_back(wire::SecretCall {
-            call: self.last,
-            ..call
-        });
+        self.queued.push_back(call.numbered(self.last));
         Some(answer)
     }
 
@@ -49,10 +98,10 @@ impl Calls {
     pub(crate) fn next(&mut self) -> Option<wire::ConnectResponse> {
         loop {
             let call = self.queued.pop_front()?;
-            let wanted = self.waiting.get(&call.call).is_some_and(|answer| !answer.is_closed());
-            if wanted {
+            let waiting = self.waiting.get(&call.number());
+            if waiting.is_some_and(|answer| !answer.is_closed()) {
                 return Some(wire::ConnectResponse {
-                    message: Some(Message::SecretCall(call)),
+                    message: Some(call.message()),
                     ..wire::ConnectResponse::default()
                 });
             }
@@ -60,8 +109,8 @@ impl Calls {
     }
 
     /// Hands an answer to who waits for it, if anybody still does.
-    pub(crate) fn answered(&mut self, answer: wire::SecretAnswer) {
-        if let Some(waiting) = self.waiting.remove(&answer.call) {
+    pub(crate) fn answered(&mut self, answer: C::Answer) {
+        if let Some(waiting) = self.waiting.remove(&C::number_of(&answer)) {
             waiting.send(answer).ok();
         }
     }
@@ -86,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_answer_reaches_its_call_and_no_other() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::<wire::SecretCall>::default();
         let mut first = calls.ask(wire::SecretCall::default()).expect("room");
         let mut second = calls.ask(wire::SecretCall::default()).expect("room");
         assert_eq!((number(calls.next()), number(calls.next())), (Some(1), Some(2)));
@@ -101,7 +150,7 @@ mod tests {
 
     #[test]
     fn i11_calls_are_bounded_and_those_of_nobody_are_not_sent() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::<wire::SecretCall>::default();
         let answers: Vec<_> = (0..MAX_CALLS)
             .map(|_| calls.ask(wire::SecretCall::default()).expect("room"))
             .collect();

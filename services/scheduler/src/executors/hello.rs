@@ -1,7 +1,7 @@
 //! The first message of an executor's stream.
 
 use windlass_api::dispatch::v1::ExecutorHello;
-use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
+use windlass_api::{CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
 use crate::errors::SessionError;
@@ -23,6 +23,10 @@ pub(crate) struct Hello {
     pub(crate) local: bool,
     /// Whether it carries out SecretCalls.
     pub(crate) secrets: bool,
+    /// Whether it carries out ClusterCalls.
+    pub(crate) checks: bool,
+    /// Version of its program.
+    pub(crate) version: String,
 }
 
 impl Hello {
@@ -44,9 +48,13 @@ impl Hello {
                 return Err(bad(field, &format!("must have 1 to {MAX_NAME} characters")));
             }
         }
-        if hello.name.len() > MAX_NAME {
-            return Err(bad("hello.name", &format!("must have at most {MAX_NAME} characters")));
+        for (field, text) in [("hello.name", &hello.name), ("hello.version", &hello.version)] {
+            if text.len() > MAX_NAME {
+                return Err(bad(field, &format!("must have at most {MAX_NAME} characters")));
+            }
         }
+        let can = |capability| hello.capabilities.iter().any(|known| known == capability);
+        let (secrets, checks) = (can(SECRETS_CAPABILITY), can(CLUSTER_CHECK_CAPABILITY));
         Ok(Self {
             incarnation,
             name: hello.name,
@@ -57,7 +65,9 @@ impl Hello {
             resume_epoch: hello.resume_epoch,
             resume_sequence: hello.resume_sequence,
             local: hello.local_cluster,
-            secrets: hello.capabilities.iter().any(|known| known == SECRETS_CAPABILITY),
+            secrets,
+            checks,
+            version: hello.version,
         })
     }
 }

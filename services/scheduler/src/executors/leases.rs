@@ -38,6 +38,12 @@ impl Leases {
         *self.clusters.get(cluster)?.get(usize::from(shard.0))?
     }
 
+    /// How many shards of a cluster an executor leases.
+    pub(super) fn count(&self, cluster: &ClusterUid, of: Incarnation) -> usize {
+        let owners = self.clusters.get(cluster).into_iter().flatten();
+        owners.filter(|owner| **owner == Some(of)).count()
+    }
+
     /// The clusters all of whose shards are leased to executors that `wanted` accepts.
     pub(super) fn whole(&self, wanted: impl Fn(Incarnation) -> bool) -> impl Iterator<Item = &ClusterUid> {
         let all = move |owners: &[Option<Incarnation>]| owners.iter().all(|owner| owner.is_some_and(&wanted));
@@ -73,6 +79,7 @@ mod tests {
             }
             assert_eq!(leases.holder(&cluster, Shard(127)), Some(A));
             assert_eq!(leases.holder(&cluster, Shard(128)), Some(B));
+            assert_eq!((leases.count(&cluster, A), leases.count(&cluster, B)), (128, 128));
             assert_eq!(leases.whole(|owner| owner == A).count(), 0);
             assert_eq!(leases.whole(|_| true).count(), 1);
         }

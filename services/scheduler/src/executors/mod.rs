@@ -17,10 +17,11 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use windlass_api::cluster::v1::{Cluster, ConnectedExecutor};
 use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::server::v1::ClusterInfo;
-use windlass_ids::{AttemptId, ClusterUid, Incarnation, Namespace, PodUid, RunId, Shard};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, Incarnation, Namespace, PodUid, RunId, Shard};
 use windlass_scheduling::{Effect, Launch, ShardSet};
 
 pub(crate) use hello::negotiate;
@@ -170,6 +171,18 @@ impl Executors {
     /// # Errors
     /// When there is none, or more than one cluster.
     pub(crate) fn for_secrets(&self, alias: &str) -> Result<Arc<Session>, NoExecutor> {
+        self.least_busy(alias, |session| session.secrets)
+    }
+
+    /// As [`Self::for_secrets`], of those that can look at their cluster.
+    ///
+    /// # Errors
+    /// As of [`Self::for_secrets`].
+    pub(crate) fn for_checks(&self, alias: &str) -> Result<Arc<Session>, NoExecutor> {
+        self.least_busy(alias, |session| session.checks)
+    }
+
+    fn least_busy(&self, alias: &str, able: impl Fn(&Session) -> bool) -> Result<Arc<Session>, NoExecutor> {
         let known = self.lock();
         let there = known.sessions.values().filter(|session| session.is_attached());
         let of_cluster: Vec<_> = there
@@ -183,12 +196,40 @@ impl Executors {
             let aliases = clusters.into_values().cloned().collect();
             return Err(NoExecutor::Ambiguous(aliases));
         }
-        let able = of_cluster.iter().filter(|session| session.secrets);
+        let able = of_cluster.iter().filter(|session| able(session));
         match able.min_by_key(|session| session.waiting_calls()) {
             Some(session) => Ok(Arc::clone(session)),
             None if of_cluster.is_empty() => Err(NoExecutor::Absent),
             None => Err(NoExecutor::TooOld),
         }
+    }
+
+    /// The clusters with their connected executors, by alias.
+    pub(crate) fn described_clusters(&self) -> Vec<Cluster> {
+        let known = self.lock();
+        let mut clusters: BTreeMap<(&ClusterAlias, &ClusterUid), Cluster> = BTreeMap::new();
+        for session in known.sessions.values().filter(|session| session.is_attached()) {
+            let cluster = clusters.entry((&session.alias, &session.cluster));
+            let cluster = cluster.or_insert_with(|| Cluster {
+                alias: session.alias.0.clone(),
+                uid: session.cluster.0.clone(),
+                local: session.local,
+                executors: Vec::new(),
+            });
+            cluster.executors.push(known.described(session));
+        }
+        for cluster in clusters.values_mut() {
+            cluster.executors.sort_by(|one, other| {
+                let key = |executor: &ConnectedExecutor| (executor.name.clone(), executor.incarnation.clone());
+                key(one).cmp(&key(other))
+            });
+        }
+        clusters.into_values().collect()
+    }
+
+    /// An executor for people.
+    pub(crate) fn described(&self, session: &Session) -> ConnectedExecutor {
+        self.lock().described(session)
     }
 
     /// The executor that leases the shard of an attempt in a cluster.
@@ -302,6 +343,16 @@ impl Executors {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn described(&self, session: &Session) -> ConnectedExecutor {
+        let leased = self.leases.count(&session.cluster, session.incarnation);
+        ConnectedExecutor {
+            leased_shards: u32::try_from(leased).unwrap_or(u32::MAX),
+            ..session.described()
+        }
     }
 }
 

@@ -4,13 +4,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use windlass_api::dispatch::v1::{ConnectResponse, SecretAnswer, SecretCall};
-use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
+use windlass_api::cluster::v1 as cluster;
+use windlass_api::convert::timestamp_to_proto;
+use windlass_api::dispatch::v1::{ClusterAnswer, ClusterCall, ClusterSight, ConnectResponse, SecretAnswer, SecretCall};
+use windlass_api::refusal::shorten;
+use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, Timestamp};
 
-use super::calls::{Answer, Calls};
+use super::calls::{Answer, Call, Calls};
 use super::hello::Hello;
 use super::inventory::{InventoryChunk, InventoryChunks, WholeInventory};
 use super::outbox::Outbox;
+
+/// Most bytes of what an executor says of its cluster that are told.
+const MAX_SIGHT: usize = 1024;
 
 /// Why a call was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +39,10 @@ pub(crate) struct Session {
     pub(crate) local: bool,
     /// Whether it carries out SecretCalls.
     pub(crate) secrets: bool,
+    /// Whether it carries out ClusterCalls.
+    pub(crate) checks: bool,
+    /// Version of its program.
+    version: String,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -40,7 +50,14 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
-    calls: Calls,
+    secret_calls: Calls<SecretCall>,
+    cluster_calls: Calls<ClusterCall>,
+    /// Launches that it takes, as it said last.
+    credit: u32,
+    /// How it sees its cluster, once it has said so.
+    sight: Option<ClusterSight>,
+    /// When the last stream was attached.
+    connected: Timestamp,
     /// The last numbered message that the core has taken in.
     taken: u64,
     /// When the newest frame that the core has taken in was sent, on the executor's clock.
@@ -63,9 +80,15 @@ impl Session {
             epoch,
             local: hello.local,
             secrets: hello.secrets,
+            checks: hello.checks,
+            version: hello.version.clone(),
             state: Mutex::new(State {
                 outbox: Outbox::new(),
-                calls: Calls::default(),
+                secret_calls: Calls::default(),
+                cluster_calls: Calls::default(),
+                credit: hello.credit,
+                sight: None,
+                connected: Timestamp::default(),
                 taken: 0,
                 heard_ms: 0,
                 inventory: InventoryChunks::default(),
@@ -84,16 +107,32 @@ impl Session {
         told
     }
 
-    /// Sends a call on the open stream.
+    /// Sends a call about a Secret on the open stream.
     ///
     /// # Errors
     /// When there is no stream, or too many calls wait.
-    pub(crate) fn ask(&self, call: SecretCall) -> Result<Answer, NotAsked> {
+    pub(crate) fn ask(&self, call: SecretCall) -> Result<Answer<SecretCall>, NotAsked> {
+        self.ask_among(call, |state| &mut state.secret_calls)
+    }
+
+    /// Has the cluster looked at by a call on the open stream.
+    ///
+    /// # Errors
+    /// As of [`Self::ask`].
+    pub(crate) fn ask_to_look(&self, call: ClusterCall) -> Result<Answer<ClusterCall>, NotAsked> {
+        self.ask_among(call, |state| &mut state.cluster_calls)
+    }
+
+    fn ask_among<C: Call>(
+        &self,
+        call: C,
+        calls: impl FnOnce(&mut State) -> &mut Calls<C>,
+    ) -> Result<Answer<C>, NotAsked> {
         let mut state = self.lock();
         if state.stream.as_ref().is_none_or(CancellationToken::is_cancelled) {
             return Err(NotAsked::NoStream);
         }
-        let answer = state.calls.ask(call).ok_or(NotAsked::TooMany)?;
+        let answer = calls(&mut state).ask(call).ok_or(NotAsked::TooMany)?;
         drop(state);
         self.wake.notify_one();
         Ok(answer)
@@ -103,18 +142,52 @@ impl Session {
     pub(crate) fn stream_ended(&self, generation: u64) {
         let mut state = self.lock();
         if state.generation == generation {
-            state.calls.abandon();
+            state.abandon_calls();
         }
     }
 
     /// How many calls wait for their answers.
     pub(crate) fn waiting_calls(&self) -> usize {
-        self.lock().calls.len()
+        let state = self.lock();
+        state.secret_calls.len() + state.cluster_calls.len()
     }
 
-    /// An answer to a call came.
+    /// An answer to a call about a Secret came.
     pub(crate) fn answered(&self, answer: SecretAnswer) {
-        self.lock().calls.answered(answer);
+        self.lock().secret_calls.answered(answer);
+    }
+
+    /// An answer to a look at the cluster came.
+    pub(crate) fn looked(&self, answer: ClusterAnswer) {
+        self.lock().cluster_calls.answered(answer);
+    }
+
+    /// What the executor says of its room for launches, for people: the core hears it in its own order.
+    pub(crate) fn note_credit(&self, credit: u32) {
+        self.lock().credit = credit;
+    }
+
+    /// What it says of its cluster, likewise.
+    pub(crate) fn note_sight(&self, sight: ClusterSight) {
+        self.lock().sight = Some(sight);
+    }
+
+    /// The executor for people; which shards it leases is not known here.
+    pub(crate) fn described(&self) -> cluster::ConnectedExecutor {
+        let state = self.lock();
+        cluster::ConnectedExecutor {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            incarnation: self.incarnation.to_string(),
+            leased_shards: 0,
+            credit: state.credit,
+            connect_time: Some(timestamp_to_proto(state.connected)),
+            sight: state.sight.as_ref().map(|sight| cluster::ApiServerSight {
+                visible: sight.visible,
+                since_time: sight.since,
+                message: shorten(&sight.message, MAX_SIGHT),
+            }),
+        }
     }
 
     /// Prepares the session for a stream that goes on after `sequence`, and takes it away from an older one; false when it cannot go on.
@@ -135,8 +208,8 @@ impl Session {
         self.lock().retired
     }
 
-    /// Attaches a stream and returns its number; an older one is sent away.
-    pub(crate) fn attach(&self) -> (u64, CancellationToken) {
+    /// Attaches a stream that begins now and returns its number; an older one is sent away.
+    pub(crate) fn attach(&self, now: Timestamp) -> (u64, CancellationToken) {
         self.detach();
         let token = CancellationToken::new();
         let mut state = self.lock();
@@ -145,6 +218,7 @@ impl Session {
             token.cancel();
         }
         state.stream = Some(token.clone());
+        state.connected = now;
         (state.generation, token)
     }
 
@@ -158,7 +232,7 @@ impl Session {
         let mut state = self.lock();
         state.generation += 1;
         // Whatever the executor still does, its answer would come on another stream.
-        state.calls.abandon();
+        state.abandon_calls();
         if let Some(stream) = state.stream.take() {
             stream.cancel();
         }
@@ -205,7 +279,8 @@ impl Session {
         if state.generation != generation {
             return None;
         }
-        if let Some(call) = state.calls.next() {
+        let call = state.secret_calls.next();
+        if let Some(call) = call.or_else(|| state.cluster_calls.next()) {
             return Some(ConnectResponse {
                 heard_ms: state.heard_ms,
                 ..call
@@ -231,6 +306,11 @@ impl Session {
 }
 
 impl State {
+    fn abandon_calls(&mut self) {
+        self.secret_calls.abandon();
+        self.cluster_calls.abandon();
+    }
+
     fn next(&mut self) -> ConnectResponse {
         ConnectResponse {
             heard_ms: self.heard_ms,

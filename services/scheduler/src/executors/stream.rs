@@ -7,10 +7,10 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
-use windlass_api::SECRETS_CAPABILITY;
 use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_request::Message;
+use windlass_api::{CLUSTER_CHECK_CAPABILITY, SECRETS_CAPABILITY};
 use windlass_scheduling::{Event, Rejection};
 
 use super::convert;
@@ -45,7 +45,7 @@ pub(crate) async fn connect(
     };
     let partition = shared.partition()?;
     let (session, resumed) = open_session(&shared, &partition, &hello).await?;
-    let (generation, stream) = session.attach();
+    let (generation, stream) = session.attach(shared.clock.now());
     tracing::info!(
         executor_id = %session.incarnation,
         name = session.name,
@@ -170,7 +170,9 @@ fn welcome(
     let received = session.tell(|outbox| outbox.received());
     let welcome = wire::SchedulerWelcome {
         protocol: hello.protocol,
-        capabilities: vec![SECRETS_CAPABILITY.to_owned()],
+        capabilities: [SECRETS_CAPABILITY, CLUSTER_CHECK_CAPABILITY]
+            .map(str::to_owned)
+            .to_vec(),
         installation: partition.installation.to_string(),
         epoch: partition.epoch,
         lease: Some(duration_to_proto(shared.timing.lease)),
@@ -292,14 +294,16 @@ impl Reader {
             Message::Heartbeat(_) => {}
             Message::SecretAnswer(answer) => self.session.answered(answer),
             Message::Draining(_) => report.events.push(Event::ExecutorDraining { incarnation }),
-            Message::Credit(credit) => report.events.push(Event::CreditChanged {
-                incarnation,
-                credit: credit.credit,
-            }),
-            Message::Sight(sight) => report.events.push(Event::ClusterSightChanged {
-                incarnation,
-                visible: sight.visible,
-            }),
+            Message::ClusterAnswer(answer) => self.session.looked(answer),
+            Message::Credit(wire::Credit { credit }) => {
+                self.session.note_credit(credit);
+                report.events.push(Event::CreditChanged { incarnation, credit });
+            }
+            Message::Sight(sight) => {
+                let visible = sight.visible;
+                self.session.note_sight(sight);
+                report.events.push(Event::ClusterSightChanged { incarnation, visible });
+            }
             Message::Observations(observations) => {
                 for mut message in observations.observations {
                     let containers = std::mem::take(&mut message.containers);

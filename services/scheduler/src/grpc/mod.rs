@@ -1,6 +1,7 @@
 //! The gRPC services: they look up, check and hand over; what is decided is decided in the core.
 
 mod changes;
+mod clusters;
 mod dispatch;
 mod encoded;
 mod explain;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::service::Routes;
+use windlass_api::cluster::v1::cluster_service_server::ClusterServiceServer;
 use windlass_api::dispatch::v1::dispatch_service_server::DispatchServiceServer;
 use windlass_api::follow::v1::follow_service_server::FollowServiceServer;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineServiceServer;
@@ -38,11 +40,12 @@ use crate::admission::Checker;
 use crate::shared::Shared;
 
 /// Full names of the services, for health.
-pub(crate) const SERVICES: [&str; 7] = [
+pub(crate) const SERVICES: [&str; 8] = [
     "windlass.run.v1.RunService",
     "windlass.schedule.v1.ScheduleService",
     "windlass.pipeline.v1.PipelineService",
     "windlass.secret.v1.SecretService",
+    "windlass.cluster.v1.ClusterService",
     "windlass.server.v1.ServerService",
     "windlass.dispatch.v1.DispatchService",
     "windlass.follow.v1.FollowService",
@@ -78,6 +81,7 @@ pub(crate) fn routes(api: Api) -> Routes {
     Routes::new(runs)
         .add_service(PipelineServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
         .add_service(SecretServiceServer::new(api.clone()))
+        .add_service(ClusterServiceServer::new(api.clone()))
         .add_service(ScheduleServiceServer::new(api.clone()).max_decoding_message_size(windlass_api::MAX_SUBMIT_BYTES))
         .add_service(ServerServiceServer::new(api.clone()))
         .add_service(DispatchServiceServer::new(api.clone()).max_decoding_message_size(MAX_INTERNAL_BYTES))

@@ -4,6 +4,7 @@
 //! one namespace and reach into another.
 
 use tonic::{Request, Status};
+use windlass_api::cluster::v1::CheckClusterRequest;
 use windlass_api::pipeline::v1::{RenderPipelineRequest, ValidatePipelineRequest};
 use windlass_api::run::v1 as wire;
 use windlass_api::schedule::v1 as schedule;
@@ -69,6 +70,7 @@ of_namespaces! {
     PutSecretRequest,
     ListSecretsRequest,
     DeleteSecretRequest,
+    CheckClusterRequest,
     schedule::CreateScheduleRequest,
     schedule::GetScheduleRequest,
     schedule::ListSchedulesRequest,

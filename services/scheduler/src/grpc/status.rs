@@ -11,8 +11,8 @@ use windlass_api::refusal;
 use windlass_ids::Namespace;
 
 use crate::errors::{
-    ChangeError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError, RetryError,
-    ScheduleError, SecretError, SessionError, SubmitError, Unavailable, WatchError,
+    ChangeError, CheckError, FieldProblem, FilterError, ListError, LookupError, PageTokenError, RenderError,
+    RetryError, ScheduleError, SecretError, SessionError, SubmitError, Unavailable, WatchError,
 };
 
 /// The domain of our reasons.
@@ -109,6 +109,7 @@ statuses! {
     ChangeError => of_change;
     RenderError => of_render;
     SecretError => of_secret;
+    CheckError => of_check;
     ListError => of_list;
     ScheduleError => of_schedule;
     WatchError => of_watch;
@@ -269,6 +270,26 @@ fn of_secret(error: &SecretError) -> Outline {
         SecretError::OwnNamespace(namespace) => {
             Outline::new(Code::FailedPrecondition, "EXECUTOR_NAMESPACE").with("namespace", namespace.as_str())
         }
+    }
+}
+
+fn of_check(error: &CheckError) -> Outline {
+    match error {
+        CheckError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_REQUEST").fields(problems),
+        CheckError::Lookup(error) => of_lookup(error),
+        CheckError::NoExecutor { cluster } => Outline::new(Code::Unavailable, "NO_EXECUTOR")
+            .with("cluster", cluster)
+            .retry(RETRY_SOON),
+        CheckError::ClusterAmbiguous { clusters } => Outline::new(Code::InvalidArgument, "CLUSTER_AMBIGUOUS")
+            .with("clusters", clusters.join(","))
+            .field("cluster", error.to_string()),
+        CheckError::ExecutorTooOld { cluster } => {
+            Outline::new(Code::FailedPrecondition, "EXECUTOR_TOO_OLD").with("cluster", cluster)
+        }
+        CheckError::TooManyCalls => Outline::new(Code::ResourceExhausted, "TOO_MANY_CHECKS")
+            .retry(RETRY_SOON)
+            .quota("checks", "the bound on waiting checks is reached"),
+        CheckError::ExecutorLost => Outline::new(Code::Unavailable, "EXECUTOR_LOST").retry(RETRY_SOON),
     }
 }
 
@@ -509,6 +530,16 @@ mod tests {
             SecretError::Changed(text.clone()).into(),
             SecretError::PageExpired.into(),
             SecretError::OwnNamespace("ml".into()).into(),
+            CheckError::Invalid(vec![FieldProblem::new("cluster", "BAD_VALUE", "is too long")]).into(),
+            CheckError::Lookup(lookup()).into(),
+            CheckError::NoExecutor { cluster: text.clone() }.into(),
+            CheckError::ClusterAmbiguous {
+                clusters: vec![text.clone()],
+            }
+            .into(),
+            CheckError::ExecutorTooOld { cluster: text.clone() }.into(),
+            CheckError::TooManyCalls.into(),
+            CheckError::ExecutorLost.into(),
             ListError::Lookup(lookup()).into(),
             ListError::Filter(FilterError::NotATerm {
                 term: text.clone(),
@@ -637,6 +668,13 @@ mod tests {
         Aborted SECRET_CHANGED
         OutOfRange PAGE_TOKEN_EXPIRED
         FailedPrecondition EXECUTOR_NAMESPACE
+        InvalidArgument INVALID_REQUEST fields=1
+        InvalidArgument EMPTY_RUN fields=1
+        Unavailable NO_EXECUTOR retry
+        InvalidArgument CLUSTER_AMBIGUOUS fields=1
+        FailedPrecondition EXECUTOR_TOO_OLD
+        ResourceExhausted TOO_MANY_CHECKS retry quota
+        Unavailable EXECUTOR_LOST retry
         InvalidArgument EMPTY_RUN fields=1
         InvalidArgument BAD_FILTER fields=1
         InvalidArgument BAD_PAGE_TOKEN fields=1

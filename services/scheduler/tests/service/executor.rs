@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
+use windlass_api::cluster::v1::ClusterCheck;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
 use windlass_api::dispatch::v1::{connect_request, connect_response};
@@ -36,6 +37,9 @@ pub(crate) type Script = Arc<dyn Fn(&str, u32) -> Play + Send + Sync>;
 
 /// Answers a call about a Secret; with nothing, it is not answered.
 pub(crate) type SecretScript = Arc<dyn Fn(&wire::SecretCall) -> Option<wire::secret_answer::Outcome> + Send + Sync>;
+
+/// Answers a look at the cluster; with nothing, it is not answered.
+pub(crate) type CheckScript = Arc<dyn Fn(&wire::ClusterCall) -> Option<ClusterCheck> + Send + Sync>;
 
 /// Identity of an attempt, for maps.
 pub(crate) type Key = (Vec<u8>, u32, u32);
@@ -73,6 +77,8 @@ pub(crate) struct Seen {
     pub(crate) heard: u64,
     /// Calls about Secrets.
     pub(crate) secret_calls: Vec<wire::SecretCall>,
+    /// Looks at the cluster.
+    pub(crate) cluster_calls: Vec<wire::ClusterCall>,
     /// Launch messages in the order of the frames.
     pub(crate) launch_frames: usize,
 }
@@ -104,6 +110,7 @@ pub(crate) struct Executor {
     pub(crate) seen: Arc<Mutex<Seen>>,
     script: Script,
     secrets: SecretScript,
+    checks: CheckScript,
     /// Capabilities that it announces.
     pub(crate) capabilities: Vec<String>,
     /// Where messages of the open stream go in.
@@ -118,7 +125,10 @@ impl Executor {
             outgoing: Arc::default(),
             script: Arc::new(script),
             secrets: Arc::new(|_| None),
-            capabilities: vec![windlass_api::SECRETS_CAPABILITY.to_owned()],
+            checks: Arc::new(|_| None),
+            capabilities: [windlass_api::SECRETS_CAPABILITY, windlass_api::CLUSTER_CHECK_CAPABILITY]
+                .map(str::to_owned)
+                .to_vec(),
         }
     }
 
@@ -131,6 +141,29 @@ impl Executor {
             secrets: Arc::new(secrets),
             ..self
         }
+    }
+
+    /// Answers looks at the cluster like this.
+    pub(crate) fn with_checks(
+        self,
+        checks: impl Fn(&wire::ClusterCall) -> Option<ClusterCheck> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            checks: Arc::new(checks),
+            ..self
+        }
+    }
+
+    /// Says something of itself on the open stream, with the next number.
+    pub(crate) async fn say(&self, message: connect_request::Message) {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let frame = {
+            let mut seen = self.seen();
+            seen.sent += 1;
+            let sequence = seen.sent;
+            frame(&mut seen, sequence, message)
+        };
+        outgoing.expect("a stream").send(frame).await.expect("it is open");
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -302,6 +335,17 @@ impl Executor {
                         outcome: Some(outcome),
                     };
                     let answer = frame(&mut seen, 0, connect_request::Message::SecretAnswer(answer));
+                    return vec![answer];
+                }
+            }
+            Message::ClusterCall(call) => {
+                seen.cluster_calls.push(call.clone());
+                if let Some(check) = (self.checks)(&call) {
+                    let answer = wire::ClusterAnswer {
+                        call: call.call,
+                        check: Some(check),
+                    };
+                    let answer = frame(&mut seen, 0, connect_request::Message::ClusterAnswer(answer));
                     return vec![answer];
                 }
             }

@@ -1,6 +1,7 @@
 //! The scheduler as clients, executors and log relays meet it: real ports, a real store, the real protocols.
 
 mod changes;
+mod clusters;
 mod executor;
 mod explaining;
 mod lists;

@@ -22,6 +22,7 @@ pub const NEEDS: &[(&str, Need)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/", Need::Known),
     ("/windlass.server.v1.ServerService/GetServerInfo", Need::Known),
     ("/windlass.server.v1.ServerService/GetPipelineSchema", Need::Known),
+    ("/windlass.cluster.v1.ClusterService/ListClusters", Need::Known),
     ("/windlass.run.v1.RunService/GetRun", Need::InNamespace(Role::Viewer)),
     ("/windlass.run.v1.RunService/ListRuns", Need::InNamespace(Role::Viewer)),
     ("/windlass.run.v1.RunService/ListSteps", Need::InNamespace(Role::Viewer)),
@@ -57,6 +58,10 @@ pub const NEEDS: &[(&str, Need)] = &[
     ),
     (
         "/windlass.secret.v1.SecretService/ListSecrets",
+        Need::InNamespace(Role::Submitter),
+    ),
+    (
+        "/windlass.cluster.v1.ClusterService/CheckCluster",
         Need::InNamespace(Role::Submitter),
     ),
     ("/windlass.run.v1.RunService/DeleteRun", Need::InNamespace(Role::Admin)),

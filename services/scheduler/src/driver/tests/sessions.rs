@@ -140,14 +140,14 @@ async fn i2_no_lease_ends_while_a_report_of_its_executor_waits() {
 async fn i3_the_end_of_an_older_stream_says_nothing_of_the_next_one() {
     let data = tempfile::tempdir().expect("a folder");
     let mut table = Table::new(data.path(), Duration::ZERO).await;
-    let (older, _) = table.session.attach();
+    let (older, _) = table.session.attach(Timestamp::default());
     let gone = |stream| {
         Command::Disconnected(Disconnected {
             session: Arc::clone(&table.session),
             stream,
         })
     };
-    let (late, current) = (gone(older), gone(table.session.attach().0));
+    let (late, current) = (gone(older), gone(table.session.attach(Timestamp::default()).0));
     table.apply(late).await;
     assert!(table.executor().expect("known").connected);
     table.apply(current).await;
@@ -159,7 +159,7 @@ async fn i2_reports_of_a_session_that_has_ended_are_neither_taken_nor_acknowledg
     let data = tempfile::tempdir().expect("a folder");
     let mut table = Table::new(data.path(), Duration::ZERO).await;
     table.session.retire();
-    let (stream, token) = table.session.attach();
+    let (stream, token) = table.session.attach(Timestamp::default());
     assert!(token.is_cancelled(), "no stream goes on with it");
     let session = Arc::clone(&table.session);
     table
