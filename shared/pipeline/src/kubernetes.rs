@@ -108,15 +108,33 @@ pub(crate) fn check_volume_source(source: &Fragment, path: &Path<'_>, violations
     }
 }
 
-/// A patch without what only patches hold: directives, and nulls, which remove what is there.
+/// Fields of a pod's spec whose keys are the user's: in these a null stands for a value, elsewhere for a field.
+pub(crate) const FREE_MAPS: [&str; 9] = [
+    "annotations",
+    "labels",
+    "limits",
+    "matchLabels",
+    "nodeSelector",
+    "options",
+    "overhead",
+    "requests",
+    "volumeAttributes",
+];
+
+/// A patch without what only patches hold: directives, and nulls in place of values. A null in place of a field stays, so that the
+/// name of the field is looked at.
 fn without_patch(value: &Value) -> Value {
+    without_patch_in(value, false)
+}
+
+fn without_patch_in(value: &Value, is_free: bool) -> Value {
     match value {
         Value::Object(entries) => entries
             .iter()
-            .filter(|(key, value)| *key != DIRECTIVE && !value.is_null())
-            .map(|(key, value)| (key.clone(), without_patch(value)))
+            .filter(|(key, value)| *key != DIRECTIVE && !(is_free && value.is_null()))
+            .map(|(key, value)| (key.clone(), without_patch_in(value, FREE_MAPS.contains(&key.as_str()))))
             .collect(),
-        Value::Array(items) => items.iter().map(without_patch).collect(),
+        Value::Array(items) => items.iter().map(|item| without_patch_in(item, false)).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
@@ -263,6 +281,22 @@ mod tests {
         check_fragments(&pod, &Path::root().field("pod"), &mut violations);
         let lines: Vec<String> = violations.into_vec().iter().map(ToString::to_string).collect();
         lines.join("\n")
+    }
+
+    #[test]
+    fn i9_what_an_overlay_removes_has_a_name_that_is_known() {
+        let pod = json!({"overlay": {
+            "hostIPCx": null,
+            "hostIPC": null,
+            "nodeSelector": {"gpu": null},
+            "securityContext": {"sysctl": null},
+            "initContainers": [{"name": "a", "resources": {"limit": null, "limits": {"cpu": null}}}],
+        }});
+        insta::assert_snapshot!(problems(pod), @r"
+        pod.overlay.hostIPCx: unknown field, did you mean hostIPC?
+        pod.overlay.initContainers[0].resources.limit: unknown field, did you mean limits?
+        pod.overlay.securityContext.sysctl: unknown field, did you mean sysctls?
+        ");
     }
 
     /// behaviours Z2, E14, U11

@@ -135,3 +135,24 @@ fn place(schema: &mut Value) {
         or_null(values);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::kubernetes::FREE_MAPS;
+
+    #[test]
+    fn the_maps_with_keys_of_the_users_are_known() {
+        let definitions = definitions();
+        let of_all = definitions
+            .values()
+            .filter_map(|definition| definition["properties"].as_object());
+        let maps = of_all
+            .flatten()
+            .filter(|(_, schema)| schema["additionalProperties"].is_object());
+        let names: BTreeSet<&str> = maps.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, BTreeSet::from(FREE_MAPS));
+    }
+}
