@@ -237,9 +237,14 @@ impl Fleet {
             return Change::None;
         }
         let uid_hash = hash_of(pod.metadata.uid.as_str());
-        if self.is_old(attempt, pod) || self.gone.contains(uid_hash) {
-            // What was let go and is still shown may be held again by others.
-            self.let_go.remove(uid_hash);
+        if self.is_old(attempt, pod) {
+            return Change::None;
+        }
+        if self.gone.contains(uid_hash) {
+            // What was let go and is shown anew may be held again by others.
+            if self.gone.is_news(uid_hash, pod.metadata.version()) {
+                self.let_go.remove(uid_hash);
+            }
             return Change::None;
         }
         let sight = self.take_over(attempt, pod, now);
@@ -589,7 +594,7 @@ impl Fleet {
     /// The pod was let go.
     pub fn released(&mut self, attempt: AttemptId) {
         if let Some(live) = self.live.get(&attempt) {
-            self.let_go.insert(hash_of(&live.uid));
+            self.let_go.insert(hash_of(&live.uid), live.resource_version);
         }
         let gone = LettingGo::Asked { gone: true };
         match self.live.get_mut(&attempt) {
@@ -620,7 +625,7 @@ impl Fleet {
         if let Some(live) = self.live.remove(&attempt) {
             let uid_hash = hash_of(&live.uid);
             self.by_uid.remove(&uid_hash);
-            self.gone.insert(uid_hash);
+            self.gone.insert(uid_hash, live.resource_version);
         }
         self.waits.remove(&attempt);
         self.expected.remove(&attempt);
