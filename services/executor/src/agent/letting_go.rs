@@ -253,15 +253,20 @@ impl Agent {
                 ..
             } = release;
             until_done("release", &calls, || api.release_pod(&namespace, &pod_name, &pod_uid)).await;
-            drop(events.send(Event::Released { attempt, namespace }).await);
+            let released = Event::Released {
+                attempt,
+                namespace,
+                uid: pod_uid,
+            };
+            drop(events.send(released).await);
         });
     }
 
-    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str) {
+    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str, uid: &str) {
         self.sweeps.released(attempt.run, namespace, Instant::now());
         let Some(fleet) = &mut self.fleet else { return };
         let key = fleet.key(attempt);
-        fleet.released(attempt);
+        fleet.released(attempt, uid);
         if let Some(key) = key {
             self.tell_gone(&key.uid);
         }

@@ -136,6 +136,8 @@ pub(crate) enum Event {
         attempt: AttemptId,
         /// Its namespace.
         namespace: String,
+        /// Uid of its pod.
+        uid: String,
     },
     /// A sweep is over.
     Swept {
@@ -350,7 +352,11 @@ impl Agent {
             Event::OwnerMade { run, result } => self.owner_made(run, result),
             Event::Confirmed { key, found } => self.confirmed(key, found),
             Event::Searched { attempt, found } => self.searched(attempt, found),
-            Event::Released { attempt, namespace } => self.released(attempt, &namespace),
+            Event::Released {
+                attempt,
+                namespace,
+                uid,
+            } => self.released(attempt, &namespace, &uid),
             Event::Swept { sweep, succeeded } => self.swept(sweep, succeeded),
             Event::Leftovers(found) => self.sweeps.found(found, Instant::now()),
             Event::Stripped(key) => self.stripped(&key),

@@ -592,10 +592,10 @@ impl Fleet {
     }
 
     /// The pod was let go.
-    pub fn released(&mut self, attempt: AttemptId) {
-        if let Some(live) = self.live.get(&attempt) {
-            self.let_go.insert(hash_of(&live.uid), live.resource_version);
-        }
+    pub fn released(&mut self, attempt: AttemptId, uid: &str) {
+        // Its record may be gone: the watch can be faster than the answer.
+        let version = self.live.get(&attempt).map_or(0, |live| live.resource_version);
+        self.let_go.insert(hash_of(uid), version);
         let gone = LettingGo::Asked { gone: true };
         match self.live.get_mut(&attempt) {
             Some(live) if live.letting_go == gone => self.forget(attempt),

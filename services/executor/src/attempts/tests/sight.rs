@@ -116,6 +116,6 @@ fn i4_a_pod_that_was_let_go_may_be_let_go_again() {
     saw(&mut fleet, &live(10, main_ended(0, "Completed")), 0).expect("a report");
     fleet.releasing(attempt());
     assert!(fleet.is_asked_to_go(attempt()), "one release at a time");
-    fleet.released(attempt());
+    fleet.released(attempt(), "u");
     assert!(fleet.is_releasing(attempt()) && !fleet.is_asked_to_go(attempt()));
 }
