@@ -1,18 +1,18 @@
 //! Schedules with real processes: `kill -9` around fires, at random moments and at every commit. Roadmap 24; behaviours E2, H4, X13.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 use tonic::Code;
-use windlass_api::convert::pipeline_to_proto;
+use windlass_api::convert::{pipeline_to_proto, timestamp_from_proto};
 use windlass_api::run::v1::{ListRunsRequest, Run, RunState};
 use windlass_api::schedule::v1 as wire;
 use windlass_api::schedule::v1::schedule_service_client::ScheduleServiceClient;
 use windlass_api::schedule::v1::schedule_spec::Timing;
-use windlass_service::AuthenticatedChannel;
+use windlass_ids::Timestamp;
+use windlass_service::{AuthenticatedChannel, Clock};
 use windlass_tests::binaries::binary;
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
@@ -160,8 +160,17 @@ async fn i1_i2_a_scheduler_that_is_killed_around_its_fires_leaves_none_out_and_d
     for round in 0..6 {
         let before = schedule(&deployment).await.started_count;
         started(&deployment, before + 1).await;
-        // Somewhere in the second until the next fire, or right in it.
-        tokio::time::sleep(Duration::from_millis(random.random_range(500..1_050))).await;
+        // Somewhere in the half second before the next fire, or right in it.
+        let next = schedule(&deployment).await.next_times;
+        let next = timestamp_from_proto(next.first().expect("a next fire"));
+        let moment = Timestamp::from_millis(next.as_millis() + random.random_range(-500..50));
+        until("the moment of the kill", async || {
+            let now = Clock::system().now();
+            (now >= moment)
+                .then_some(())
+                .ok_or_else(|| format!("{now:?} is before {moment:?}"))
+        })
+        .await;
         println!("seed {} round {round}", seed());
         deployment.restart(Part::Scheduler);
     }

@@ -1,6 +1,7 @@
 //! The command line as clap sees it.
 
 mod cluster;
+mod run;
 mod schedule;
 mod secret;
 
@@ -9,9 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use windlass_ids::InstallationId;
 
-pub use cluster::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs};
+pub use cluster::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs, PurgeArgs};
+pub use run::{PipelineArgs, RetryArgs, RunArgs, RunStepArgs};
 pub use schedule::{
     CatchUpChoice, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleGetArgs, ScheduleListArgs,
     ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,
@@ -219,154 +220,6 @@ pub enum Command {
     /// Print the reference of the command line, the pipeline file or the API as Markdown.
     #[command(hide = true)]
     Reference(ReferenceArgs),
-}
-
-/// Arguments that say which pipeline.
-#[derive(Args, Clone, Debug)]
-pub struct PipelineArgs {
-    /// The pipeline file (YAML or JSON); `-` reads standard input.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Value of a parameter; may be given more than once.
-    #[arg(short, long = "param", value_name = "NAME=VALUE")]
-    pub params: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  windlass run --local pipeline.yaml
-  windlass run pipeline.yaml -p LEARNING_RATE=0.5 --logs
-  windlass run pipeline.yaml --detach          prints the run's name and returns
-
-Ctrl-C detaches from a server, and the run goes on; under --local it cancels the run.")]
-/// Arguments of `run`.
-pub struct RunArgs {
-    /// Which pipeline, with which parameters.
-    #[command(flatten)]
-    pub pipeline: PipelineArgs,
-    /// Name of the run; made from the pipeline's name when absent.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Label of the run; may be given more than once.
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub labels: Vec<String>,
-    /// Makes submission repeatable: the same id with the same content answers with the same run.
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
-    /// Print the steps' logs between the progress.
-    #[arg(long)]
-    pub logs: bool,
-    /// Return once the run is accepted, and print its name.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Stop watching after this time (exit status 4); the run goes on, but under --local it is cancelled.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub timeout: Option<Duration>,
-    /// How to print it.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  windlass retry churn-7k2m
-  windlass retry @latest --dry-run       only says which steps would run again
-  windlass retry churn-7k2m --from load  runs load again, too, and what comes after it
-  windlass retry churn-7k2m --detach     prints the new run's name and returns
-
-A step is reused when it succeeded and all steps before it are reused; everything else runs
-again, clean-up steps that ran because of a failure included. The new run has the pipeline and the
-parameters of the old one, and goes on in its workspace; the old run stays as it is.
-
-A step that failed as NODE_LOST may still live: who retries it answers for two copies of it.
-
-To run all of it again, submit its pipeline, with the parameters that `windlass get` shows:
-  windlass get churn-7k2m --pipeline | windlass run - -p EPOCHS=20")]
-/// Arguments of `retry`.
-pub struct RetryArgs {
-    /// Name, id or unique prefix of a run that failed or was cancelled, or @latest.
-    pub run: String,
-    /// Name of the new run; made from the pipeline's name when absent.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Makes the request repeatable: the same id for the same run answers with the same new run.
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
-    /// Run this step again although it succeeded, with everything after it; may be given more than once.
-    #[arg(long = "from", value_name = "STEP")]
-    pub from: Vec<String>,
-    /// Only say which steps would be reused and which would run again.
-    #[arg(long, conflicts_with_all = ["name", "request_id", "logs", "detach", "timeout"])]
-    pub dry_run: bool,
-    /// Print the steps' logs between the progress.
-    #[arg(long)]
-    pub logs: bool,
-    /// Return once the new run is accepted, and print its name.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Stop watching after this time (exit status 4); the run goes on, but under --local it is cancelled.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub timeout: Option<Duration>,
-    /// How to print it.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  windlass run-step --image python:3.13 -- python -c 'print(6 * 7)'
-  windlass run-step --image alpine --memory 2Gi -e N=9 -- sh -c 'seq $N' > numbers
-  windlass run-step --image trainer:v3 --pod gpu.yaml --timeout 4h --detach
-
-It is a run of one step: it goes on when this command or a service dies, and `windlass logs`,
-`explain` and `retry` work on it. What it prints goes to standard output as it is (Kubernetes keeps
-standard output and error together), everything else to standard error. It gets no standard input.
-
-Exit status: 0 it succeeded, 1 it failed (its own exit code is in the message), 2 bad input, 3 the
-server was not reached, 4 it took longer than --timeout, 5 it was cancelled, 130 interrupted.
-Ctrl-C detaches from a server, and the command goes on; under --local it cancels it.")]
-/// Arguments of `run-step`.
-pub struct RunStepArgs {
-    /// Image; not used on the local cluster, whose steps are processes of its machine.
-    #[arg(long, value_name = "IMAGE")]
-    pub image: String,
-    /// Name of the run; made from the command when absent.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Environment variable; may be given more than once. For secrets use `envFrom` in a --pod file: arguments are seen by others.
-    #[arg(short, long = "env", value_name = "NAME=VALUE")]
-    pub env: Vec<String>,
-    /// CPU that it asks for, such as `500m` or `2`.
-    #[arg(long, value_name = "QUANTITY", conflicts_with = "pod")]
-    pub cpu: Option<String>,
-    /// Memory that it asks for and may use at most, such as `2Gi`.
-    #[arg(long, value_name = "QUANTITY", conflicts_with = "pod")]
-    pub memory: Option<String>,
-    /// File (YAML or JSON) with pod settings, as `pod` in a pipeline file: resources, node selector, volumes, service account, …; `-` reads
-    /// standard input.
-    #[arg(long, value_name = "FILE")]
-    pub pod: Option<PathBuf>,
-    /// Cluster to run it on, by its executors' alias; needed when there are several.
-    #[arg(long, value_name = "ALIAS")]
-    pub cluster: Option<String>,
-    /// Stop the command after this time, also when nobody watches.
-    #[arg(long, value_name = "DURATION")]
-    pub timeout: Option<String>,
-    /// Label of the run; may be given more than once.
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub labels: Vec<String>,
-    /// Makes submission repeatable: the same id with the same content answers with the same run.
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
-    /// Return once the run is accepted, and print its name.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// The command with its arguments; the image's own when absent.
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -654,50 +507,6 @@ No server is needed; a server offers the schema of its own release as GetPipelin
 knows names, types and ranges, also inside Kubernetes fragments; `windlass validate` finds the rest.")]
 /// Arguments of `schema`.
 pub struct SchemaArgs {}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  windlass cluster purge                                    lists the installations that own something
-  windlass cluster purge --installation UUID                lists what would be removed, removes nothing
-  windlass cluster purge --installation UUID --yes          removes it and waits until it is gone
-
-Every object in any namespace with the label windlass.dev/installation=UUID goes: pods (the finalizer
-windlass.dev/observed is taken off first), then cron jobs, role bindings, roles, service accounts, Secrets
-and ConfigMaps. Nothing without that label is touched, nor anything of another installation. It works with
-the rights of the kubeconfig's user, and needs no scheduler.
-
-Only purge an installation whose scheduler is gone for good: what a living one runs is killed, and how it
-ended is lost. So it is refused for the installation of the server that --server names or of the
-`windlass dev` on the data folder; and while a pod may still run, or something was made in the last ten
-minutes, it also wants --force.
-
-Exit status: 0 done (or only listed), 1 something could not be removed, 2 bad input or refused, 3 the cluster
-or the server was not reached, 4 not gone within --timeout.")]
-/// Arguments of `cluster purge`.
-pub struct PurgeArgs {
-    /// The installation, as the label windlass.dev/installation says; without it, installations are listed.
-    #[arg(long, value_name = "UUID")]
-    pub installation: Option<InstallationId>,
-    /// Remove it; otherwise it is only listed.
-    #[arg(long, requires = "installation")]
-    pub yes: bool,
-    /// Remove it although there are signs that the installation lives.
-    #[arg(long, requires = "yes")]
-    pub force: bool,
-    /// Kubeconfig of the cluster; where kubectl looks when absent.
-    #[arg(long, env = "WINDLASS_KUBECONFIG", hide_env_values = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; its current one when absent.
-    #[arg(long, env = "WINDLASS_KUBE_CONTEXT", hide_env_values = true, value_name = "NAME")]
-    pub context: Option<String>,
-    /// How long to wait until all is gone (exit status 4).
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2m")]
-    pub timeout: Duration,
-    /// How to print it.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

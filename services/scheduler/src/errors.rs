@@ -284,20 +284,11 @@ pub enum RenderError {
     Broken,
 }
 
-/// Why something about a Secret was not done. No text of it has a part of a value (I8).
+/// Why no executor has answered a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
-    /// The request is wrong; nothing was done.
-    #[error("{}", summary(.0))]
-    Invalid(Vec<FieldProblem>),
-    /// See [`LookupError`].
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
-    /// See [`PageTokenError`].
-    #[error(transparent)]
-    PageToken(#[from] PageTokenError),
+pub enum CallError {
     /// No executor of the cluster is connected.
-    #[error("no executor of {} is connected; Secrets are kept by Kubernetes, which only executors reach", of_cluster(.cluster))]
+    #[error("no executor of {} is connected, and only executors reach Kubernetes", of_cluster(.cluster))]
     NoExecutor {
         /// Alias of the cluster; empty when none was named.
         cluster: String,
@@ -315,11 +306,28 @@ pub enum SecretError {
         cluster: String,
     },
     /// Too many calls wait for the executor.
-    #[error("too many calls about Secrets are waiting")]
-    TooManyCalls,
+    #[error("too many calls of this kind wait for the executor")]
+    TooMany,
     /// The executor did not answer: it may or may not be done.
     #[error("the executor did not answer in time, so it may or may not be done; repeat the request")]
     ExecutorLost,
+}
+
+/// Why something about a Secret was not done. No text of it has a part of a value (I8).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// The request is wrong; nothing was done.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<FieldProblem>),
+    /// See [`LookupError`].
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// See [`PageTokenError`].
+    #[error(transparent)]
+    PageToken(#[from] PageTokenError),
+    /// See [`CallError`].
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// The API server did not answer: it may or may not be done.
     #[error("the cluster did not answer the executor, so it may or may not be done; repeat the request: {message}")]
     ClusterUnreachable {
@@ -399,30 +407,9 @@ pub enum CheckError {
     /// See [`LookupError`].
     #[error(transparent)]
     Lookup(#[from] LookupError),
-    /// No executor of the cluster is connected.
-    #[error("no executor of {} is connected, and nobody else reaches it", of_cluster(.cluster))]
-    NoExecutor {
-        /// Alias of the cluster; empty when none was named.
-        cluster: String,
-    },
-    /// Several clusters are connected, and none was named.
-    #[error("several clusters are connected: {}; name one", .clusters.join(", "))]
-    ClusterAmbiguous {
-        /// Their aliases.
-        clusters: Vec<String>,
-    },
-    /// The connected executors are of a version that cannot do it.
-    #[error("the executors of {} are too old for this; upgrade them", of_cluster(.cluster))]
-    ExecutorTooOld {
-        /// Alias of the cluster; empty when none was named.
-        cluster: String,
-    },
-    /// Too many checks wait for the executor.
-    #[error("too many checks of the cluster are waiting")]
-    TooManyCalls,
-    /// The executor did not answer.
-    #[error("the executor did not answer in time; repeat the request")]
-    ExecutorLost,
+    /// See [`CallError`].
+    #[error(transparent)]
+    Call(#[from] CallError),
 }
 
 fn of_cluster(alias: &str) -> String {

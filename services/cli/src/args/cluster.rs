@@ -1,8 +1,12 @@
-//! The arguments of `cluster`; those of `cluster purge` are with the others that need no server.
+//! The arguments of `cluster`.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use windlass_ids::InstallationId;
 
-use super::{OutputArgs, PurgeArgs};
+use super::OutputArgs;
 
 #[derive(Args, Debug)]
 #[command(
@@ -70,6 +74,50 @@ pub struct ClusterCheckArgs {
     /// Alias of the cluster; not needed where only one is connected.
     #[arg(value_name = "ALIAS")]
     pub alias: Option<String>,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass cluster purge                                    lists the installations that own something
+  windlass cluster purge --installation UUID                lists what would be removed, removes nothing
+  windlass cluster purge --installation UUID --yes          removes it and waits until it is gone
+
+Every object in any namespace with the label windlass.dev/installation=UUID goes: pods (the finalizer
+windlass.dev/observed is taken off first), then cron jobs, role bindings, roles, service accounts, Secrets
+and ConfigMaps. Nothing without that label is touched, nor anything of another installation. It works with
+the rights of the kubeconfig's user, and needs no scheduler.
+
+Only purge an installation whose scheduler is gone for good: what a living one runs is killed, and how it
+ended is lost. So it is refused for the installation of the server that --server names or of the
+`windlass dev` on the data folder; and while a pod may still run, or something was made in the last ten
+minutes, it also wants --force.
+
+Exit status: 0 done (or only listed), 1 something could not be removed, 2 bad input or refused, 3 the cluster
+or the server was not reached, 4 not gone within --timeout.")]
+/// Arguments of `cluster purge`.
+pub struct PurgeArgs {
+    /// The installation, as the label windlass.dev/installation says; without it, installations are listed.
+    #[arg(long, value_name = "UUID")]
+    pub installation: Option<InstallationId>,
+    /// Remove it; otherwise it is only listed.
+    #[arg(long, requires = "installation")]
+    pub yes: bool,
+    /// Remove it although there are signs that the installation lives.
+    #[arg(long, requires = "yes")]
+    pub force: bool,
+    /// Kubeconfig of the cluster; where kubectl looks when absent.
+    #[arg(long, env = "WINDLASS_KUBECONFIG", hide_env_values = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; its current one when absent.
+    #[arg(long, env = "WINDLASS_KUBE_CONTEXT", hide_env_values = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// How long to wait until all is gone (exit status 4).
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2m")]
+    pub timeout: Duration,
     /// How to print it.
     #[command(flatten)]
     pub output: OutputArgs,

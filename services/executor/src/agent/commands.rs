@@ -15,9 +15,9 @@ use super::launcher::Queued;
 use super::launching::RunEntry;
 use super::{Agent, Shards};
 use crate::attempts::{End, FailureClass, Fleet, Phase};
-use crate::checks::{self, Checker};
-use crate::connect::{Welcome, convert, duration};
-use crate::secrets::{self, Secrets};
+use crate::checks::Checker;
+use crate::connect::{Welcome, convert, deadline, duration};
+use crate::secrets::Secrets;
 
 impl Agent {
     pub(super) fn up(&mut self, welcome: &Welcome) {
@@ -82,11 +82,11 @@ impl Agent {
             own_namespace: self.settings.own_namespace.clone(),
         };
         let (outbox, calls) = (Arc::clone(&self.outbox), Arc::clone(&self.secret_calls));
-        let deadline = secrets::deadline(&call);
+        let until = deadline(call.timeout);
         self.spawn(async move {
             // Never closed.
             let permit = calls.acquire().await.ok();
-            let answer = keeper.answer(call, deadline).await;
+            let answer = keeper.answer(call, until).await;
             outbox.answer(stream, Request::SecretAnswer(answer));
             drop(permit);
         });
@@ -106,11 +106,11 @@ impl Agent {
             },
         };
         let (outbox, checks) = (Arc::clone(&self.outbox), Arc::clone(&self.checks));
-        let deadline = checks::deadline(&call);
+        let until = deadline(call.timeout);
         self.spawn(async move {
             // Never closed.
             let permit = checks.acquire().await.ok();
-            let answer = checker.answer(call, deadline).await;
+            let answer = checker.answer(call, until).await;
             outbox.answer(stream, Request::ClusterAnswer(answer));
             drop(permit);
         });

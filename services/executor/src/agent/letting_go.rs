@@ -252,21 +252,22 @@ impl Agent {
                 pod_uid,
                 ..
             } = release;
-            until_done("release", &calls, || api.release_pod(&namespace, &pod_name, &pod_uid)).await;
+            let version = until_done("release", &calls, || api.release_pod(&namespace, &pod_name, &pod_uid)).await;
             let released = Event::Released {
                 attempt,
                 namespace,
                 uid: pod_uid,
+                version,
             };
             drop(events.send(released).await);
         });
     }
 
-    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str, uid: &str) {
+    pub(super) fn released(&mut self, attempt: AttemptId, namespace: &str, uid: &str, version: Option<u64>) {
         self.sweeps.released(attempt.run, namespace, Instant::now());
         let Some(fleet) = &mut self.fleet else { return };
         let key = fleet.key(attempt);
-        fleet.released(attempt, uid);
+        fleet.released(attempt, uid, version);
         if let Some(key) = key {
             self.tell_gone(&key.uid);
         }

@@ -138,6 +138,8 @@ pub(crate) enum Event {
         namespace: String,
         /// Uid of its pod.
         uid: String,
+        /// Resource version of the write that let it go; none when it was gone.
+        version: Option<u64>,
     },
     /// A sweep is over.
     Swept {
@@ -356,7 +358,8 @@ impl Agent {
                 attempt,
                 namespace,
                 uid,
-            } => self.released(attempt, &namespace, &uid),
+                version,
+            } => self.released(attempt, &namespace, &uid, version),
             Event::Swept { sweep, succeeded } => self.swept(sweep, succeeded),
             Event::Leftovers(found) => self.sweeps.found(found, Instant::now()),
             Event::Stripped(key) => self.stripped(&key),

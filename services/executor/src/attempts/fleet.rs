@@ -9,10 +9,10 @@ use windlass_ids::{AttemptId, InstallationId, Timestamp};
 
 use super::assess::{Assessment, assess};
 use super::classify;
-use super::gone::Gone;
 use super::identity::attempt_of;
 use super::model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
 use super::nodes::Nodes;
+use super::recent::Recent;
 use super::wire::{SlimNode, SlimPod, Text, text};
 
 /// Where an attempt's pod is.
@@ -114,9 +114,10 @@ pub struct Fleet {
     /// Grants of creates in flight: the watch may show a pod before its create is answered.
     expected: HashMap<AttemptId, u64>,
     nodes: Nodes,
-    gone: Gone,
-    /// Pods whose finalizer this process took off, and that nothing has shown since.
-    let_go: Gone,
+    /// Pods that are over for this executor: what a slow list, watch or reply says of them later is old news, not a new pod.
+    gone: Recent<()>,
+    /// Pods whose finalizer this process took off and that nothing has shown since, with the resource versions of these writes.
+    let_go: Recent<u64>,
     generation: u32,
 }
 
@@ -136,8 +137,8 @@ impl Fleet {
             waits: BTreeMap::new(),
             expected: HashMap::new(),
             nodes: Nodes::default(),
-            gone: Gone::default(),
-            let_go: Gone::default(),
+            gone: Recent::default(),
+            let_go: Recent::default(),
             generation: 0,
         }
     }
@@ -236,15 +237,16 @@ impl Fleet {
             self.forget(attempt);
             return Change::None;
         }
-        let uid_hash = hash_of(pod.metadata.uid.as_str());
         if self.is_old(attempt, pod) {
             return Change::None;
         }
-        if self.gone.contains(uid_hash) {
-            // What was let go and is shown anew may be held again by others.
-            if self.gone.is_news(uid_hash, pod.metadata.version()) {
-                self.let_go.remove(uid_hash);
-            }
+        let uid_hash = hash_of(pod.metadata.uid.as_str());
+        // What is shown as it became after it was let go may be held again by others.
+        let let_go = self.let_go.get(uid_hash);
+        if let_go.is_some_and(|written| pod.metadata.version() > *written) {
+            self.let_go.remove(uid_hash);
+        }
+        if self.gone.get(uid_hash).is_some() {
             return Change::None;
         }
         let sight = self.take_over(attempt, pod, now);
@@ -588,14 +590,13 @@ impl Fleet {
 
     /// Whether the pod with this uid was let go, and nothing has shown it since: to let it go again would be a call for nothing.
     pub fn was_let_go(&self, uid: &str) -> bool {
-        self.let_go.contains(hash_of(uid))
+        self.let_go.get(hash_of(uid)).is_some()
     }
 
-    /// The pod was let go.
-    pub fn released(&mut self, attempt: AttemptId, uid: &str) {
-        // Its record may be gone: the watch can be faster than the answer.
-        let version = self.live.get(&attempt).map_or(0, |live| live.resource_version);
-        self.let_go.insert(hash_of(uid), version);
+    /// The pod was let go, by a write with this resource version; none when it was gone.
+    pub fn released(&mut self, attempt: AttemptId, uid: &str, version: Option<u64>) {
+        // By its uid: its record may be gone, since the watch can be faster than the answer.
+        self.let_go.insert(hash_of(uid), version.unwrap_or(u64::MAX));
         let gone = LettingGo::Asked { gone: true };
         match self.live.get_mut(&attempt) {
             Some(live) if live.letting_go == gone => self.forget(attempt),
@@ -625,7 +626,7 @@ impl Fleet {
         if let Some(live) = self.live.remove(&attempt) {
             let uid_hash = hash_of(&live.uid);
             self.by_uid.remove(&uid_hash);
-            self.gone.insert(uid_hash, live.resource_version);
+            self.gone.insert(uid_hash, ());
         }
         self.waits.remove(&attempt);
         self.expected.remove(&attempt);

@@ -5,10 +5,10 @@
 pub mod assess;
 mod classify;
 pub mod fleet;
-mod gone;
 pub mod identity;
 pub mod model;
 pub mod nodes;
+mod recent;
 pub mod wire;
 
 pub use fleet::Fleet;

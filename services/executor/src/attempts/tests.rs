@@ -611,7 +611,7 @@ fn what_comes_late_of_a_released_pod_is_not_a_new_one() {
     let mut fleet = fleet();
     saw(&mut fleet, &live(10, main_ended(0, "Completed")), 0).expect("a report");
     fleet.releasing(attempt());
-    fleet.released(attempt(), "u");
+    fleet.released(attempt(), "u", Some(11));
     assert_eq!(saw(&mut fleet, &live(12, main_ended(0, "Completed")), 1), None);
     assert_eq!(fleet.said_to_be_gone(attempt(), "u"), None, "no read is needed");
     assert!(fleet.is_empty());

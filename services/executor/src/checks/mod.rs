@@ -2,8 +2,6 @@
 
 pub mod rights;
 
-use std::time::Duration;
-
 use futures::StreamExt as _;
 use tokio::time::Instant;
 use windlass_api::cluster::v1 as wire;
@@ -18,15 +16,8 @@ use crate::kubernetes::{Api, ApiError};
 
 /// Reviews at a time.
 const REVIEWS: usize = 4;
-/// How long a check takes at most, when the scheduler does not say.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// Most bytes of the API server's words that are told.
 const MAX_TEXT: usize = 1024;
-
-/// Until when a check that begins now is waited for.
-pub(crate) fn deadline(call: &dispatch::ClusterCall) -> Instant {
-    Instant::now() + call.timeout.and_then(crate::connect::duration).unwrap_or(TIMEOUT)
-}
 
 /// Who looks.
 #[derive(Clone, Debug)]
@@ -245,7 +236,9 @@ mod tests {
             namespace: "windlass".to_owned(),
             timeout: None,
         };
-        let answer = checker.answer(call.clone(), deadline(&call)).await;
+        let answer = checker
+            .answer(call.clone(), crate::connect::deadline(call.timeout))
+            .await;
         let check = answer.check.expect("a check");
         let kinds: Vec<_> = check.problems.iter().map(wire::ClusterProblem::kind).collect();
         assert_eq!(kinds, [Problem::Unreachable, Problem::ExecutorNamespace]);

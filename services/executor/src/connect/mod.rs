@@ -7,5 +7,4 @@ mod session;
 
 pub(crate) use lease::Lease;
 pub(crate) use outbox::Outbox;
-pub(crate) use session::duration;
-pub(crate) use session::{Introduction, Session, Welcome};
+pub(crate) use session::{Introduction, Session, Welcome, deadline, duration};

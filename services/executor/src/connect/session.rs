@@ -26,6 +26,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Lease when the scheduler does not say.
 const LEASE: Duration = Duration::from_secs(30);
+/// How long a call of the scheduler may take when it does not say.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most bytes of one message of the scheduler; a template of a step has up to 3 MiB, the files of a run twice their size in JSON.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const BACKOFF: BackoffSettings = BackoffSettings {
@@ -262,6 +264,11 @@ impl Session {
             self.outbox.took(response.sequence);
         }
     }
+}
+
+/// Until when an answer to a call that comes now is waited for.
+pub(crate) fn deadline(timeout: Option<prost_types::Duration>) -> Instant {
+    Instant::now() + timeout.and_then(duration).unwrap_or(CALL_TIMEOUT)
 }
 
 /// A duration of a message; nothing when it is negative or zero.

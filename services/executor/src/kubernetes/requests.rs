@@ -13,6 +13,7 @@ use windlass_manifest::{FINALIZER, Label};
 
 use super::api::{Api, ApiError, Call, Refusal};
 use super::query::Query;
+use crate::attempts::wire::Metadata;
 
 pub(super) const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
 pub(super) const JSON: &str = "application/json";
@@ -64,21 +65,23 @@ impl Api {
         gone_is_fine(self.call(call.body(JSON, body.to_string().into_bytes())).await)
     }
 
-    /// Lets a pod go: our finalizer off and the label on, in one write. A merge patch would erase others' finalizers.
+    /// Lets a pod go: our finalizer off and the label on, in one write. A merge patch would erase others' finalizers. Answers the
+    /// resource version of that write; none when the pod is gone.
     ///
     /// # Errors
     /// See [`ApiError`]. That it is gone, or another one, is no error.
-    pub async fn release_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
+    pub async fn release_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<Option<u64>, ApiError> {
         let body = json!({"metadata": {
             "uid": uid,
             "$deleteFromPrimitiveList/finalizers": [FINALIZER],
             "labels": {Label::RELEASED: "true"},
         }});
         let call = Call::new("patch", Method::PATCH, pod_path(namespace, name));
-        gone_is_fine(
-            self.call(call.body(STRATEGIC_MERGE, body.to_string().into_bytes()))
-                .await,
-        )
+        let call = call.body(STRATEGIC_MERGE, body.to_string().into_bytes());
+        match self.call(call).await {
+            Ok(answer) => version_of(&answer).map(Some),
+            Err(error) => gone_is_fine(Err(error)).map(|()| None),
+        }
     }
 
     /// Takes only our finalizer off.
@@ -353,6 +356,16 @@ impl Warnings {
 /// The path of a pod.
 pub(crate) fn pod_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{name}")
+}
+
+fn version_of(answer: &[u8]) -> Result<u64, ApiError> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        metadata: Metadata<'a>,
+    }
+    let object: Object<'_> = serde_json::from_slice(answer).map_err(|error| ApiError::Malformed(error.to_string()))?;
+    Ok(object.metadata.version())
 }
 
 fn uid_of(answer: &[u8]) -> Result<String, ApiError> {

@@ -3,8 +3,6 @@
 mod refusal;
 mod values;
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::SecretFault as Fault;
@@ -25,13 +23,6 @@ const TRIES: usize = 5;
 const LIST: u32 = 20;
 /// Most bytes of the names of keys that are told of one Secret.
 const MAX_KEY_BYTES: usize = 8 * 1024;
-/// How long a call takes at most, when the scheduler does not say.
-const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Until when a call that comes now is waited for.
-pub(crate) fn deadline(call: &dispatch::SecretCall) -> Instant {
-    Instant::now() + call.timeout.and_then(crate::connect::duration).unwrap_or(TIMEOUT)
-}
 
 type Result<T> = std::result::Result<T, dispatch::SecretRefusal>;
 
@@ -277,7 +268,7 @@ mod tests {
         };
         let answer = secrets.answer(call(), Instant::now()).await;
         assert_eq!((answer.call, fault(answer)), (3, Fault::Unreachable));
-        let answer = secrets.answer(call(), deadline(&call())).await;
+        let answer = secrets.answer(call(), crate::connect::deadline(None)).await;
         assert_eq!(fault(answer), Fault::OwnNamespace, "this one is looked at");
     }
 

@@ -251,8 +251,13 @@ async fn p4_a_release_that_is_repeated_costs_no_request() {
     session.launch([0]).await;
     let ended = session.ended(0).await;
     session.release(std::slice::from_ref(&ended)).await;
-    let patches = async |world: &World| world.requests.count("PATCH pods");
-    world.until("the release", patches, |patches| *patches == 1).await;
+    let held = async |world: &World, name: &str| {
+        let pod = world.pods().get(name).await.expect("the pod");
+        pod.metadata.finalizers.is_some()
+    };
+    let name = ended.pod_name.clone();
+    let first = async |world: &World| held(world, &name).await;
+    world.until("the release", first, |held| !held).await;
     let delete = kube::api::DeleteParams::default().grace_period(0);
     world.pods().delete(&ended.pod_name, &delete).await.expect("a deletion");
     world
@@ -267,10 +272,7 @@ async fn p4_a_release_that_is_repeated_costs_no_request() {
     session.launch([1]).await;
     let other = session.ended(1).await;
     session.release(std::slice::from_ref(&other)).await;
-    let held = async |world: &World| {
-        let pod = world.pods().get(&other.pod_name).await.expect("the pod");
-        pod.metadata.finalizers.is_some()
-    };
-    world.until("the next release", held, |held| !held).await;
+    let next = async |world: &World| held(world, &other.pod_name).await;
+    world.until("the next release", next, |held| !held).await;
     assert_eq!(world.requests.count("PATCH pods"), 2);
 }

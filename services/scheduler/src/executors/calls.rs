@@ -1,20 +1,32 @@
 //! Calls that clients wait for: sent to an executor once, answered once, and kept nowhere. With the stream they end, too.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_response::Message;
 
+use super::Session;
+
+/// How long an executor may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long its answer is waited for: what it may take, and the way.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Most calls of a kind that wait for answers in a session; each about a Secret has up to 1 MiB of values (I11).
 pub(crate) const MAX_CALLS: usize = 32;
 
 /// A kind of call, with its answer.
-pub(crate) trait Call {
+pub(crate) trait Call: Sized {
     /// Answers it.
     type Answer;
 
-    /// With this number.
+    /// Those of its kind.
+    fn among(calls: &mut AllCalls) -> &mut Calls<Self>;
+    /// Whether an executor carries it out.
+    fn is_known_to(session: &Session) -> bool;
+    /// With this number, and with how long it may take.
     fn numbered(self, number: u64) -> Self;
     fn number(&self) -> u64;
     fn number_of(answer: &Self::Answer) -> u64;
@@ -22,13 +34,51 @@ pub(crate) trait Call {
     fn message(self) -> Message;
 }
 
+/// The calls of a session, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct AllCalls {
+    secrets: Calls<wire::SecretCall>,
+    checks: Calls<wire::ClusterCall>,
+}
+
+impl AllCalls {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.secrets.waiting.len() + self.checks.waiting.len()
+    }
+
+    /// The next call to send.
+    pub(crate) fn next(&mut self) -> Option<wire::ConnectResponse> {
+        self.secrets.next().or_else(|| self.checks.next())
+    }
+
+    /// No answer can come any more.
+    pub(crate) fn abandon(&mut self) {
+        self.secrets.abandon();
+        self.checks.abandon();
+    }
+}
+
 macro_rules! kinds_of_calls {
-    ($($call:ident => $answer:ident;)*) => {$(
+    ($($call:ident => $answer:ident, $field:ident;)*) => {
+        $(
         impl Call for wire::$call {
             type Answer = wire::$answer;
 
+            fn among(calls: &mut AllCalls) -> &mut Calls<Self> {
+                &mut calls.$field
+            }
+
+            fn is_known_to(session: &Session) -> bool {
+                session.$field
+            }
+
             fn numbered(self, call: u64) -> Self {
-                Self { call, ..self }
+                Self {
+                    call,
+                    timeout: Some(duration_to_proto(TIMEOUT)),
+                    ..self
+                }
             }
 
             fn number(&self) -> u64 {
@@ -43,12 +93,13 @@ macro_rules! kinds_of_calls {
                 Message::$call(self)
             }
         }
-    )*};
+        )*
+    };
 }
 
 kinds_of_calls! {
-    SecretCall => SecretAnswer;
-    ClusterCall => ClusterAnswer;
+    SecretCall => SecretAnswer, secrets;
+    ClusterCall => ClusterAnswer, checks;
 }
 
 /// Who waits for an answer; the sender is dropped when none can come any more.
@@ -89,13 +140,8 @@ impl<C: Call> Calls<C> {
         Some(answer)
     }
 
-    /// How many wait.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// The next call to send; one that nobody waits for any more is not sent.
-    pub(crate) fn next(&mut self) -> Option<wire::ConnectResponse> {
+    fn next(&mut self) -> Option<wire::ConnectResponse> {
         loop {
             let call = self.queued.pop_front()?;
             let waiting = self.waiting.get(&call.number());
@@ -116,7 +162,7 @@ impl<C: Call> Calls<C> {
     }
 
     /// No answer can come any more.
-    pub(crate) fn abandon(&mut self) {
+    fn abandon(&mut self) {
         self.queued.clear();
         self.waiting.clear();
     }
@@ -158,7 +204,7 @@ mod tests {
         drop(answers);
         let kept = calls.ask(wire::SecretCall::default()).expect("room again");
         assert_eq!(number(calls.next()), Some(MAX_CALLS as u64 + 1));
-        assert_eq!(calls.len(), 1);
+        assert_eq!(calls.waiting.len(), 1);
         drop(kept);
     }
 }

@@ -27,25 +27,16 @@ use windlass_scheduling::{Effect, Launch, ShardSet};
 pub(crate) use hello::negotiate;
 pub(crate) use inventory::InventoryChunk;
 pub(crate) use outbox::key;
-pub(crate) use session::{NotAsked, Session};
+pub(crate) use session::Session;
 pub(crate) use stream::connect;
 #[cfg(test)]
 pub(crate) use {hello::Hello, stream::open_session};
 
+use self::calls::{Call, PATIENCE};
 use self::leases::Leases;
+use crate::errors::CallError;
 use crate::metric;
 use crate::read_model::{ReadModel, stopped};
-
-/// Why no executor can be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoExecutor {
-    /// None is connected.
-    Absent,
-    /// Several clusters are, with these aliases.
-    Ambiguous(Vec<String>),
-    /// Those that are cannot do it.
-    TooOld,
-}
 
 /// The sessions of all executors; see the module.
 #[derive(Debug, Default)]
@@ -166,23 +157,20 @@ impl Executors {
         clusters.into_values().collect()
     }
 
-    /// The least busy executor of a cluster that carries out calls about Secrets; an empty alias means the only cluster.
+    /// Has the least busy executor of a cluster carry a call out, and waits for its answer; an empty alias means the only cluster.
     ///
     /// # Errors
-    /// When there is none, or more than one cluster.
-    pub(crate) fn for_secrets(&self, alias: &str) -> Result<Arc<Session>, NoExecutor> {
-        self.least_busy(alias, |session| session.secrets)
+    /// See [`CallError`].
+    pub(crate) async fn ask<C: Call>(&self, alias: &str, call: C) -> Result<(Arc<Session>, C::Answer), CallError> {
+        let session = self.least_busy(alias, C::is_known_to)?;
+        let answer = tokio::time::timeout(PATIENCE, session.ask(call)?).await;
+        match answer {
+            Ok(Ok(answer)) => Ok((session, answer)),
+            Ok(Err(_)) | Err(_) => Err(CallError::ExecutorLost),
+        }
     }
 
-    /// As [`Self::for_secrets`], of those that can look at their cluster.
-    ///
-    /// # Errors
-    /// As of [`Self::for_secrets`].
-    pub(crate) fn for_checks(&self, alias: &str) -> Result<Arc<Session>, NoExecutor> {
-        self.least_busy(alias, |session| session.checks)
-    }
-
-    fn least_busy(&self, alias: &str, able: impl Fn(&Session) -> bool) -> Result<Arc<Session>, NoExecutor> {
+    fn least_busy(&self, alias: &str, able: impl Fn(&Session) -> bool) -> Result<Arc<Session>, CallError> {
         let known = self.lock();
         let there = known.sessions.values().filter(|session| session.is_attached());
         let of_cluster: Vec<_> = there
@@ -193,14 +181,14 @@ impl Executors {
             .map(|session| (&session.cluster, &session.alias.0))
             .collect();
         if clusters.len() > 1 {
-            let aliases = clusters.into_values().cloned().collect();
-            return Err(NoExecutor::Ambiguous(aliases));
+            let clusters = clusters.into_values().cloned().collect();
+            return Err(CallError::ClusterAmbiguous { clusters });
         }
         let able = of_cluster.iter().filter(|session| able(session));
         match able.min_by_key(|session| session.waiting_calls()) {
             Some(session) => Ok(Arc::clone(session)),
-            None if of_cluster.is_empty() => Err(NoExecutor::Absent),
-            None => Err(NoExecutor::TooOld),
+            None if of_cluster.is_empty() => Err(CallError::NoExecutor { cluster: alias.into() }),
+            None => Err(CallError::ExecutorTooOld { cluster: alias.into() }),
         }
     }
 

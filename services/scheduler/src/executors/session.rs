@@ -6,26 +6,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use windlass_api::cluster::v1 as cluster;
 use windlass_api::convert::timestamp_to_proto;
-use windlass_api::dispatch::v1::{ClusterAnswer, ClusterCall, ClusterSight, ConnectResponse, SecretAnswer, SecretCall};
+use windlass_api::dispatch::v1::{ClusterSight, ConnectResponse};
 use windlass_api::refusal::shorten;
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation, Timestamp};
 
-use super::calls::{Answer, Call, Calls};
+use super::calls::{AllCalls, Answer, Call};
 use super::hello::Hello;
 use super::inventory::{InventoryChunk, InventoryChunks, WholeInventory};
 use super::outbox::Outbox;
+use crate::errors::CallError;
 
 /// Most bytes of what an executor says of its cluster that are told.
 const MAX_SIGHT: usize = 1024;
-
-/// Why a call was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotAsked {
-    /// No stream is open.
-    NoStream,
-    /// Too many calls wait.
-    TooMany,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -50,8 +42,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
-    secret_calls: Calls<SecretCall>,
-    cluster_calls: Calls<ClusterCall>,
+    calls: AllCalls,
     /// Launches that it takes, as it said last.
     credit: u32,
     /// How it sees its cluster, once it has said so.
@@ -84,8 +75,7 @@ impl Session {
             version: hello.version.clone(),
             state: Mutex::new(State {
                 outbox: Outbox::new(),
-                secret_calls: Calls::default(),
-                cluster_calls: Calls::default(),
+                calls: AllCalls::default(),
                 credit: hello.credit,
                 sight: None,
                 connected: Timestamp::default(),
@@ -107,32 +97,18 @@ impl Session {
         told
     }
 
-    /// Sends a call about a Secret on the open stream.
+    /// Sends a call on the open stream.
     ///
     /// # Errors
     /// When there is no stream, or too many calls wait.
-    pub(crate) fn ask(&self, call: SecretCall) -> Result<Answer<SecretCall>, NotAsked> {
-        self.ask_among(call, |state| &mut state.secret_calls)
-    }
-
-    /// Has the cluster looked at by a call on the open stream.
-    ///
-    /// # Errors
-    /// As of [`Self::ask`].
-    pub(crate) fn ask_to_look(&self, call: ClusterCall) -> Result<Answer<ClusterCall>, NotAsked> {
-        self.ask_among(call, |state| &mut state.cluster_calls)
-    }
-
-    fn ask_among<C: Call>(
-        &self,
-        call: C,
-        calls: impl FnOnce(&mut State) -> &mut Calls<C>,
-    ) -> Result<Answer<C>, NotAsked> {
+    pub(crate) fn ask<C: Call>(&self, call: C) -> Result<Answer<C>, CallError> {
         let mut state = self.lock();
         if state.stream.as_ref().is_none_or(CancellationToken::is_cancelled) {
-            return Err(NotAsked::NoStream);
+            return Err(CallError::NoExecutor {
+                cluster: self.alias.0.clone(),
+            });
         }
-        let answer = calls(&mut state).ask(call).ok_or(NotAsked::TooMany)?;
+        let answer = C::among(&mut state.calls).ask(call).ok_or(CallError::TooMany)?;
         drop(state);
         self.wake.notify_one();
         Ok(answer)
@@ -142,24 +118,18 @@ impl Session {
     pub(crate) fn stream_ended(&self, generation: u64) {
         let mut state = self.lock();
         if state.generation == generation {
-            state.abandon_calls();
+            state.calls.abandon();
         }
     }
 
     /// How many calls wait for their answers.
     pub(crate) fn waiting_calls(&self) -> usize {
-        let state = self.lock();
-        state.secret_calls.len() + state.cluster_calls.len()
+        self.lock().calls.len()
     }
 
-    /// An answer to a call about a Secret came.
-    pub(crate) fn answered(&self, answer: SecretAnswer) {
-        self.lock().secret_calls.answered(answer);
-    }
-
-    /// An answer to a look at the cluster came.
-    pub(crate) fn looked(&self, answer: ClusterAnswer) {
-        self.lock().cluster_calls.answered(answer);
+    /// An answer to a call came.
+    pub(crate) fn answered<C: Call>(&self, answer: C::Answer) {
+        C::among(&mut self.lock().calls).answered(answer);
     }
 
     /// What the executor says of its room for launches, for people: the core hears it in its own order.
@@ -232,7 +202,7 @@ impl Session {
         let mut state = self.lock();
         state.generation += 1;
         // Whatever the executor still does, its answer would come on another stream.
-        state.abandon_calls();
+        state.calls.abandon();
         if let Some(stream) = state.stream.take() {
             stream.cancel();
         }
@@ -279,8 +249,7 @@ impl Session {
         if state.generation != generation {
             return None;
         }
-        let call = state.secret_calls.next();
-        if let Some(call) = call.or_else(|| state.cluster_calls.next()) {
+        if let Some(call) = state.calls.next() {
             return Some(ConnectResponse {
                 heard_ms: state.heard_ms,
                 ..call
@@ -306,11 +275,6 @@ impl Session {
 }
 
 impl State {
-    fn abandon_calls(&mut self) {
-        self.secret_calls.abandon();
-        self.cluster_calls.abandon();
-    }
-
     fn next(&mut self) -> ConnectResponse {
         ConnectResponse {
             heard_ms: self.heard_ms,

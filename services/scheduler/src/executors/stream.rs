@@ -292,9 +292,9 @@ impl Reader {
         match message {
             Message::Hello(_) => return Err("a second Hello".to_owned()),
             Message::Heartbeat(_) => {}
-            Message::SecretAnswer(answer) => self.session.answered(answer),
+            Message::SecretAnswer(answer) => self.session.answered::<wire::SecretCall>(answer),
             Message::Draining(_) => report.events.push(Event::ExecutorDraining { incarnation }),
-            Message::ClusterAnswer(answer) => self.session.looked(answer),
+            Message::ClusterAnswer(answer) => self.session.answered::<wire::ClusterCall>(answer),
             Message::Credit(wire::Credit { credit }) => {
                 self.session.note_credit(credit);
                 report.events.push(Event::CreditChanged { incarnation, credit });

@@ -14,7 +14,7 @@ mod tests;
 mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use windlass_ids::{RunId, ScheduleId};
 
@@ -31,7 +31,7 @@ pub(crate) use texts::{RunSummary, end_message, end_reason, list, run_message, s
 pub(crate) struct ReadModel {
     active: RwLock<BTreeMap<RunId, Arc<RunEntry>>>,
     /// Those of schedules.
-    scheduled: RwLock<BTreeSet<(ScheduleId, RunId)>>,
+    scheduled: Mutex<BTreeSet<(ScheduleId, RunId)>>,
 }
 
 impl ReadModel {
@@ -81,8 +81,8 @@ impl ReadModel {
         runs.into_iter().filter_map(|run| self.get(run)).collect()
     }
 
-    fn scheduled(&self) -> RwLockWriteGuard<'_, BTreeSet<(ScheduleId, RunId)>> {
-        self.scheduled.write().unwrap_or_else(PoisonError::into_inner)
+    fn scheduled(&self) -> MutexGuard<'_, BTreeSet<(ScheduleId, RunId)>> {
+        self.scheduled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out everything and sends watchers away, because the state is read back from the store.

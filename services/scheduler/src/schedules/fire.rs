@@ -1,7 +1,9 @@
 //! Preparing the runs of fires, off the driver's task.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -84,7 +86,9 @@ impl Firer {
 
 async fn fire(api: Api, job: FireJob) {
     let (id, version) = (job.schedule.id, job.schedule.version);
-    let fired = prepare(&api, job).await.unwrap_or_else(|error| {
+    // A panic is no reason to forget it for good: the driver waits for an answer.
+    let prepared = AssertUnwindSafe(prepare(&api, job)).catch_unwind().await;
+    let fired = prepared.unwrap_or(Err(Hindrance::Panicked)).unwrap_or_else(|error| {
         tracing::warn!(schedule_id = %id, %error, "a fire could not be prepared, trying again");
         Fired::Later
     });
@@ -110,6 +114,8 @@ enum Hindrance {
     Unreadable,
     #[error(transparent)]
     Submit(SubmitError),
+    #[error("what prepares it has panicked")]
+    Panicked,
 }
 
 async fn prepare(api: &Api, job: FireJob) -> Result<Fired, Hindrance> {

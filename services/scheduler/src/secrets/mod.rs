@@ -2,24 +2,17 @@
 
 mod check;
 
-use std::time::Duration;
-
-use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::secret_answer::Outcome;
 use windlass_api::dispatch::v1::secret_call::CallKind;
 use windlass_api::secret::v1 as wire;
 use windlass_ids::Namespace;
 
-use crate::errors::SecretError;
-use crate::executors::{Executors, NoExecutor, NotAsked};
+use crate::errors::{CallError, SecretError};
+use crate::executors::Executors;
 use crate::grpc::page::PageScope;
 use crate::lookup;
 
-/// How long an executor may take.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// How much longer its answer is waited for.
-const TRAVEL: Duration = Duration::from_secs(5);
 /// Secrets of one page: with 8 KiB of names each they stay below what clients receive.
 const MAX_PAGE: u32 = 100;
 
@@ -128,29 +121,13 @@ impl Place {
     }
 
     async fn ask(&self, executors: &Executors, call: CallKind) -> Result<Outcome, SecretError> {
-        let session = executors.for_secrets(&self.cluster).map_err(|none| self.nobody(none))?;
         let call = dispatch::SecretCall {
             namespace: self.namespace.as_str().to_owned(),
-            timeout: Some(duration_to_proto(TIMEOUT)),
             call_kind: Some(call),
             ..dispatch::SecretCall::default()
         };
-        let answer = session.ask(call).map_err(|not_asked| match not_asked {
-            NotAsked::NoStream => self.nobody(NoExecutor::Absent),
-            NotAsked::TooMany => SecretError::TooManyCalls,
-        })?;
-        let answer = tokio::time::timeout(TIMEOUT + TRAVEL, answer).await;
-        let outcome = answer.ok().and_then(Result::ok).and_then(|answer| answer.outcome);
-        outcome.ok_or(SecretError::ExecutorLost)
-    }
-
-    fn nobody(&self, none: NoExecutor) -> SecretError {
-        let cluster = self.cluster.clone();
-        match none {
-            NoExecutor::Absent => SecretError::NoExecutor { cluster },
-            NoExecutor::Ambiguous(clusters) => SecretError::ClusterAmbiguous { clusters },
-            NoExecutor::TooOld => SecretError::ExecutorTooOld { cluster },
-        }
+        let (_, answer) = executors.ask(&self.cluster, call).await?;
+        Ok(answer.outcome.ok_or(CallError::ExecutorLost)?)
     }
 
     /// What an outcome means that is not the one of success.
@@ -158,7 +135,7 @@ impl Place {
         use dispatch::SecretFault as Fault;
         let Outcome::Refusal(refusal) = outcome else {
             // An answer to another call: whatever was done, it is not known.
-            return SecretError::ExecutorLost;
+            return CallError::ExecutorLost.into();
         };
         let (name, namespace) = (self.name.clone(), self.namespace.clone());
         let message = refusal.message.clone();

@@ -116,6 +116,24 @@ fn i4_a_pod_that_was_let_go_may_be_let_go_again() {
     saw(&mut fleet, &live(10, main_ended(0, "Completed")), 0).expect("a report");
     fleet.releasing(attempt());
     assert!(fleet.is_asked_to_go(attempt()), "one release at a time");
-    fleet.released(attempt(), "u");
+    fleet.released(attempt(), "u", Some(11));
     assert!(fleet.is_releasing(attempt()) && !fleet.is_asked_to_go(attempt()));
+}
+
+#[test]
+fn i4_only_what_is_newer_than_its_release_may_be_held_again() {
+    let mut fleet = fleet();
+    saw(&mut fleet, &live(10, main_ended(0, "Completed")), 0).expect("a report");
+    fleet.releasing(attempt());
+    fleet.released(attempt(), "u", Some(12));
+    assert!(fleet.was_let_go("u"));
+    // Written before the release, and seen after its answer.
+    saw(&mut fleet, &live(11, main_ended(0, "Completed")), 1);
+    saw(&mut fleet, &live(12, main_ended(0, "Completed")), 1);
+    assert!(fleet.was_let_go("u"));
+    saw(&mut fleet, &live(13, main_ended(0, "Completed")), 1);
+    assert!(!fleet.was_let_go("u"), "someone wrote it later");
+    fleet.released(attempt(), "u", None);
+    saw(&mut fleet, &live(14, main_ended(0, "Completed")), 2);
+    assert!(fleet.was_let_go("u"), "it was gone");
 }
