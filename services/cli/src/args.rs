@@ -350,7 +350,9 @@ Examples:
   windlass logs @latest
   windlass logs churn-7k2m train -f            all steps of a matrix; follows until the run ends
   windlass logs churn-7k2m train.2 --tail 20 --timestamps
-  windlass logs churn-7k2m --since 10m --contains ERROR")]
+  windlass logs churn-7k2m --since 10m --grep '(?i)error|warn' --exclude heartbeat
+  windlass logs churn-7k2m train.2 --previous  what the attempt before the newest wrote
+  windlass logs churn-7k2m -o json | jq .text")]
 /// Arguments of `logs`.
 pub struct LogsArgs {
     /// Name, id or unique prefix of the run, or @latest.
@@ -370,9 +372,12 @@ pub struct LogsArgs {
     /// Container; `*` for all.
     #[arg(short, long, default_value = "main", value_name = "NAME")]
     pub container: String,
-    /// Only this attempt.
-    #[arg(long, value_name = "NUMBER")]
+    /// Only this attempt; all when absent.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
+    /// Only the attempt before the newest one of each step.
+    #[arg(long, conflicts_with_all = ["attempt", "follow"])]
+    pub previous: bool,
     /// Print the time before each line.
     #[arg(short, long)]
     pub timestamps: bool,
@@ -382,9 +387,29 @@ pub struct LogsArgs {
     /// Only lines that contain this text.
     #[arg(long, value_name = "TEXT")]
     pub contains: Option<String>,
+    /// Only lines that this regular expression matches; repeated, one of them.
+    #[arg(long, visible_alias = "include", value_name = "REGEX")]
+    pub grep: Vec<String>,
+    /// No lines that this regular expression matches; may be repeated.
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// How lines are printed.
+    #[arg(short, long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub output: LogFormat,
     /// Go on where this file says, and keep it up to date.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tail", "since"])]
     pub cursor_file: Option<PathBuf>,
+}
+
+/// How lines of logs are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: with prefixes; on a terminal without control sequences other than colours.
+    Text,
+    /// The bytes that the containers wrote, and nothing else.
+    Raw,
+    /// One JSON object for each line and each mark.
+    Json,
 }
 
 /// Whether lines are prefixed with their step.

@@ -1,5 +1,6 @@
 //! Why a log stream is refused or cut off, and how a client is told.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -28,11 +29,13 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TailError {
     #[error("{field}: {problem}")]
-    Invalid { field: &'static str, problem: String },
+    Invalid { field: Cow<'static, str>, problem: String },
     #[error("{0}")]
     Cursor(#[from] CursorError),
     #[error("the cursor is of run {cursor}, not of run {run}")]
     ForeignCursor { cursor: String, run: String },
+    #[error("no selected step of run {run} had an attempt before its newest one")]
+    NoPreviousAttempt { run: String },
     #[error("{message}")]
     RunRefused { code: u32, message: String },
     #[error("run {run} has no step {step:?}{hint}")]
@@ -72,6 +75,7 @@ impl TailError {
             Self::RunRefused { .. } => "RUN_REFUSED",
             Self::UnknownStep { .. } => "STEP_NOT_FOUND",
             Self::UnknownContainer { .. } => "CONTAINER_NOT_FOUND",
+            Self::NoPreviousAttempt { .. } => "PREVIOUS_ATTEMPT_NOT_FOUND",
             Self::SchedulerUnreachable => "SCHEDULER_UNREACHABLE",
             Self::OtherRelay { .. } => "LOGS_ON_OTHER_RELAY",
             Self::TooManyReaders { .. } => "TOO_MANY_READERS",
@@ -85,7 +89,7 @@ impl TailError {
         match self {
             Self::Invalid { .. } | Self::Cursor(_) | Self::ForeignCursor { .. } => Code::InvalidArgument,
             Self::RunRefused { code, .. } => Code::from_i32(i32::try_from(*code).unwrap_or_default()),
-            Self::UnknownStep { .. } | Self::UnknownContainer { .. } => Code::NotFound,
+            Self::UnknownStep { .. } | Self::UnknownContainer { .. } | Self::NoPreviousAttempt { .. } => Code::NotFound,
             Self::TooManyReaders { .. } => Code::ResourceExhausted,
             Self::RoleMissing(_) => Code::PermissionDenied,
             Self::SchedulerUnreachable | Self::OtherRelay { .. } | Self::Storage | Self::ShuttingDown => {
@@ -100,6 +104,7 @@ impl TailError {
             Self::Cursor(_) | Self::ForeignCursor { .. } => Some("cursor"),
             Self::UnknownStep { field, .. } => Some(field),
             Self::UnknownContainer { .. } => Some("container"),
+            Self::NoPreviousAttempt { .. } => Some("previous"),
             Self::RunRefused { .. }
             | Self::SchedulerUnreachable
             | Self::OtherRelay { .. }
@@ -142,7 +147,7 @@ mod tests {
         let table = [
             (
                 TailError::Invalid {
-                    field: "run",
+                    field: "run".into(),
                     problem: text(),
                 },
                 Code::InvalidArgument,
@@ -178,6 +183,11 @@ mod tests {
                 },
                 Code::NotFound,
                 "STEP_NOT_FOUND",
+            ),
+            (
+                TailError::NoPreviousAttempt { run: text() },
+                Code::NotFound,
+                "PREVIOUS_ATTEMPT_NOT_FOUND",
             ),
             (
                 TailError::UnknownContainer {

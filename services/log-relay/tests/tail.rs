@@ -505,3 +505,55 @@ async fn side_containers_can_be_read_after_their_pod_was_released() {
     };
     assert_eq!(setting.refusal(unknown).await.1, "CONTAINER_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn only_lines_that_the_patterns_take_are_sent_and_the_cursor_passes_the_others() {
+    let setting = setting(&[]).await;
+    setting.step(0, 200, true);
+    setting.scheduler.end_run();
+    let filtered = TailLogsRequest {
+        include: vec!["7$".to_owned(), "(?i)LINE 1..$".to_owned()],
+        exclude: vec!["^line 1[0-8]".to_owned()],
+        ..request()
+    };
+    let client = tail(setting.relay.channel(), filtered.clone()).await;
+    let taken = |line: &String| {
+        let number: usize = line["line ".len()..].parse().expect("a number");
+        (number % 10 == 7 || number > 99) && !(10..=18).contains(&number) && !(100..190).contains(&number)
+    };
+    let expected: Vec<String> = numbered(0..200).into_iter().filter(taken).collect();
+    assert_eq!(expected.len(), 1 + 8 + 10, "{expected:?}");
+    assert_eq!(client.of("step[0]/1/main"), expected);
+    let resumed = TailLogsRequest {
+        from: Some(From::Cursor(client.end.expect("an end").cursor)),
+        ..filtered
+    };
+    assert!(
+        tail(setting.relay.channel(), resumed)
+            .await
+            .of("step[0]/1/main")
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn the_previous_attempt_is_that_before_the_newest() {
+    let setting = setting(&[]).await;
+    for attempt in 1..=3 {
+        setting.scheduler.assign(source(0, attempt, "e1"));
+        let pod = format!("uid-0-{attempt}");
+        setting.cluster.write(&pod, [format!("attempt {attempt}")]);
+        setting.cluster.end(&pod, FeedEndReason::Complete);
+        setting.scheduler.end_attempt(0, attempt);
+    }
+    setting.step(1, 3, true);
+    setting.scheduler.end_run();
+    let previous = TailLogsRequest {
+        previous: true,
+        follow: false,
+        ..request()
+    };
+    let client = tail(setting.relay.channel(), previous).await;
+    assert_eq!(client.of("step[0]/2/main"), ["attempt 2"]);
+    assert_eq!(client.received, 1, "a step with one attempt has none before it");
+}

@@ -42,6 +42,12 @@ pub struct TailOptions {
     pub follow: bool,
     /// Only lines with this text.
     pub contains: String,
+    /// Only lines that one of these regular expressions matches.
+    pub include: Vec<String>,
+    /// No lines that one of these matches.
+    pub exclude: Vec<String>,
+    /// Only the attempt before the newest of each step.
+    pub previous: bool,
 }
 
 /// What comes out of a tail.
@@ -51,6 +57,8 @@ pub enum TailItem {
     Line {
         /// Where from.
         source: SourceKey,
+        /// Its number in the source, from 0.
+        number: u64,
         /// When it was written.
         time: Option<prost_types::Timestamp>,
         /// Without its newline.
@@ -181,6 +189,9 @@ impl Tailer {
             from,
             follow: self.options.follow,
             contains: self.options.contains.clone(),
+            include: self.options.include.clone(),
+            exclude: self.options.exclude.clone(),
+            previous: self.options.previous,
             max_lines: 0,
             max_bytes: 0,
             end_when: if self.options.steps.is_empty() {
@@ -260,6 +271,7 @@ impl Tailer {
             }
             let item = TailItem::Line {
                 source: source.clone(),
+                number,
                 time: line.time,
                 content,
             };

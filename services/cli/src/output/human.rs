@@ -14,6 +14,12 @@ pub fn millis(time: prost_types::Timestamp) -> Timestamp {
     )
 }
 
+/// The time of a log line: RFC 3339, as exact as it is known.
+pub fn log_time(time: prost_types::Timestamp) -> String {
+    let time = jiff::Timestamp::new(time.seconds, time.nanos).unwrap_or_default();
+    format!("{time:.9}")
+}
+
 /// A duration in at most two units: `<1s`, `0.4s`, `41s`, `3m12s`, `1h04m`, `2d03h`.
 ///
 /// Kubernetes' times are whole seconds: they get no tenths that nobody measured.

@@ -8,7 +8,7 @@ mod table;
 
 use std::io::Write as _;
 
-pub use human::{age, clock_time, duration, millis, time_rfc3339};
+pub use human::{age, clock_time, duration, log_time, millis, time_rfc3339};
 pub use prefix::Prefixes;
 pub use proto_json::to_json;
 pub use table::Table;

@@ -1,11 +1,10 @@
 //! The coloured prefix that tells the lines of several steps apart.
 
-use std::collections::BTreeMap;
-
 use console::{Color, Style};
 
 use crate::client::SourceKey;
 
+/// All but black and white, which may be the terminal's own.
 const COLORS: [Color; 6] = [
     Color::Cyan,
     Color::Yellow,
@@ -15,18 +14,15 @@ const COLORS: [Color; 6] = [
     Color::Red,
 ];
 
-/// Gives every step a colour, in the order in which they first speak.
+/// Gives every step a colour, the same each time.
 #[derive(Debug, Default)]
 pub struct Prefixes {
-    steps: BTreeMap<String, usize>,
     width: usize,
 }
 
 impl Prefixes {
     /// The prefix of a line: `train.2 | `, with the attempt from the second on and the container unless it is the main one.
     pub fn prefix(&mut self, source: &SourceKey) -> String {
-        let next = self.steps.len();
-        let number = *self.steps.entry(source.step.clone()).or_insert(next);
         let mut name = source.step.clone();
         if source.attempt > 1 {
             name.push_str(&format!("#{}", source.attempt));
@@ -36,9 +32,19 @@ impl Prefixes {
         }
         self.width = self.width.max(console::measure_text_width(&name)).min(32);
         let width = self.width;
-        let style = Style::new().fg(COLORS[number % COLORS.len()]);
+        let number = number_of(&source.step) % (2 * COLORS.len());
+        let style = Style::new().fg(COLORS[number / 2]);
+        let style = if number % 2 == 1 { style.bright() } else { style };
         style.apply_to(format!("{name:<width$} | ")).to_string()
     }
+}
+
+/// FNV-1a (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>): the same on every machine and in every release.
+fn number_of(name: &str) -> usize {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash as usize
 }
 
 #[cfg(test)]

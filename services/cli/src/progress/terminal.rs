@@ -148,6 +148,29 @@ pub fn printable(content: &[u8]) -> String {
         .collect()
 }
 
+/// Like [`printable`], but with the line's own colours, which end with it.
+pub fn coloured(content: &[u8], colours: bool) -> String {
+    if !colours || !content.contains(&0x1b) {
+        return printable(content);
+    }
+    let text = String::from_utf8_lossy(content);
+    let text = text.trim_end_matches(['\r', '\n']);
+    let text = text.rsplit('\r').next().unwrap_or(text);
+    let mut out = String::with_capacity(text.len() + RESET.len());
+    for (part, is_sequence) in console::AnsiCodeIterator::new(text) {
+        match is_sequence {
+            true if part.starts_with("\x1b[") && part.ends_with('m') => out.push_str(part),
+            true => {}
+            false => out.push_str(&printable(part.as_bytes())),
+        }
+    }
+    out.push_str(RESET);
+    out
+}
+
+/// Ends all colours.
+const RESET: &str = "\x1b[0m";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +179,10 @@ mod tests {
     fn logs_cannot_move_the_cursor() {
         assert_eq!(printable(b"10%\r50%\r100%\n"), "100%");
         assert_eq!(printable(b"\x1b[31mred\x1b[0m\x07"), "red\u{fffd}");
+        assert_eq!(
+            coloured(b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x1b[3A", true),
+            "\x1b[31mred\x1b[0m"
+        );
+        assert_eq!(coloured(b"\x1b[31mred", false), "red");
     }
 }

@@ -150,6 +150,12 @@ impl RunView {
         self.version
     }
 
+    /// Number of a step's newest attempt.
+    pub(crate) fn newest_attempt(&self, step: u32) -> Option<u32> {
+        let attempts = self.sources.range((step, 0)..=(step, u32::MAX));
+        attempts.map(|((_, attempt), _)| *attempt).next_back()
+    }
+
     /// Sources that came or changed after a version, and the present version.
     pub(crate) fn news_since(&self, version: u64) -> (Vec<Arc<LogSource>>, u64) {
         let changed = self.changed.range((version + 1, 0, 0)..);

@@ -1,6 +1,9 @@
 //! What a client wants to read: the request, checked.
 
+use std::borrow::Cow;
+
 use memchr::memmem::Finder;
+use regex::bytes::{RegexSet, RegexSetBuilder};
 use windlass_api::follow::v1::{LogSource, StepName};
 use windlass_api::log::v1::tail_logs_request::From as Begin;
 use windlass_api::log::v1::{EndWhen, TailLogsRequest};
@@ -8,9 +11,13 @@ use windlass_api::log::v1::{EndWhen, TailLogsRequest};
 use crate::cursor::{Cursor, MAX_CURSOR_BYTES};
 use crate::error::TailError;
 use crate::hub::runs::RunView;
+use crate::store::block::LineRecord;
 
 const MAX_STEPS: usize = 1_000;
 const MAX_TEXT: usize = 4_096;
+const MAX_PATTERNS: usize = 32;
+/// What the compiled regular expressions of one field may take, in bytes.
+const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 
 /// Which containers are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +26,17 @@ pub(crate) enum Containers {
     All,
     /// Those of one name.
     Named(String),
+}
+
+/// Which attempts are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempts {
+    /// All of them.
+    All,
+    /// The one with this number.
+    Numbered(u32),
+    /// The one before the newest.
+    Previous,
 }
 
 /// Where reading begins.
@@ -51,11 +69,13 @@ pub(crate) struct Selection {
     pub(crate) namespace: String,
     pub(crate) run: String,
     steps: Vec<String>,
-    attempt: Option<u32>,
+    attempts: Attempts,
     pub(crate) containers: Containers,
     pub(crate) from: From,
     pub(crate) follow: bool,
-    pub(crate) contains: Finder<'static>,
+    contains: Finder<'static>,
+    include: RegexSet,
+    exclude: RegexSet,
     pub(crate) max_lines: u64,
     pub(crate) max_bytes: u64,
     pub(crate) until: Until,
@@ -67,7 +87,12 @@ impl Selection {
     /// # Errors
     /// With the path of the first field that cannot be used.
     pub(crate) fn parse(request: TailLogsRequest) -> Result<Self, TailError> {
-        let invalid = |field, problem: String| Err(TailError::Invalid { field, problem });
+        let invalid = |field: &'static str, problem: String| {
+            Err(TailError::Invalid {
+                field: field.into(),
+                problem,
+            })
+        };
         if request.run.is_empty() {
             return invalid("run", "must not be empty".to_owned());
         }
@@ -91,11 +116,18 @@ impl Selection {
             Ok(EndWhen::Never) => Until::Never,
             Err(_) => return invalid("end_when", format!("{} is not known", request.end_when)),
         };
+        let attempts = match (request.previous, request.attempt) {
+            (false, 0) => Attempts::All,
+            (false, number) => Attempts::Numbered(number),
+            (true, 0) if !request.follow => Attempts::Previous,
+            (true, 0) => return invalid("previous", "cannot be followed: nothing more comes of it".to_owned()),
+            (true, _) => return invalid("previous", "cannot be combined with attempt".to_owned()),
+        };
         Ok(Self {
             namespace: or_default(request.namespace, "default"),
             run: request.run,
             steps: request.steps,
-            attempt: Some(request.attempt).filter(|attempt| *attempt > 0),
+            attempts,
             containers: match or_default(request.container, "main").as_str() {
                 "*" => Containers::All,
                 name => Containers::Named(name.to_owned()),
@@ -103,6 +135,8 @@ impl Selection {
             from: begin(request.from)?,
             follow: request.follow,
             contains: Finder::new(&request.contains).into_owned(),
+            include: patterns("include", &request.include)?,
+            exclude: patterns("exclude", &request.exclude)?,
             max_lines: request.max_lines,
             max_bytes: request.max_bytes,
             until,
@@ -110,9 +144,14 @@ impl Selection {
     }
 
     /// Whether an attempt is read.
-    pub(crate) fn takes(&self, source: &LogSource) -> bool {
+    pub(crate) fn takes(&self, source: &LogSource, view: &RunView) -> bool {
         let named = |step: &String| *step == source.step_name || *step == source.source_step;
-        (self.steps.is_empty() || self.steps.iter().any(named)) && self.attempt.is_none_or(|n| n == source.attempt)
+        let attempt = match self.attempts {
+            Attempts::All => true,
+            Attempts::Numbered(number) => source.attempt == number,
+            Attempts::Previous => view.newest_attempt(source.step) == Some(source.attempt + 1),
+        };
+        attempt && (self.steps.is_empty() || self.steps.iter().any(named))
     }
 
     /// Whether a step is read.
@@ -163,11 +202,14 @@ impl Selection {
                 });
             }
         }
+        let (sources, _) = view.news_since(0);
+        let selected: Vec<_> = sources.iter().filter(|source| self.takes(source, view)).collect();
+        if self.attempts == Attempts::Previous && selected.is_empty() {
+            return Err(TailError::NoPreviousAttempt { run: view.name.clone() });
+        }
         let Containers::Named(name) = &self.containers else {
             return Ok(());
         };
-        let (sources, _) = view.news_since(0);
-        let selected: Vec<_> = sources.iter().filter(|source| self.takes(source)).collect();
         let mut names = selected.iter().flat_map(|source| &source.containers);
         if view.ended_state.is_none() || selected.is_empty() || names.any(|other| other == name) {
             return Ok(());
@@ -177,6 +219,64 @@ impl Selection {
             container: name.clone(),
             hint: nearest(name, selected.iter().flat_map(|source| &source.containers)),
         })
+    }
+}
+
+impl Selection {
+    /// Whether every line is sent, however many there are.
+    pub(crate) fn is_unfiltered(&self) -> bool {
+        let unlimited = self.max_lines == 0 && self.max_bytes == 0;
+        let any = self.contains.needle().is_empty() && self.include.is_empty() && self.exclude.is_empty();
+        unlimited && any && !matches!(self.from, From::Since(_))
+    }
+
+    /// Whether a line is sent.
+    pub(crate) fn wants(&self, line: &LineRecord) -> bool {
+        let late = match self.from {
+            From::Since(time) => line.time >= time,
+            From::Start | From::Cursor(_) | From::Tail(_) => true,
+        };
+        late && (self.contains.needle().is_empty() || self.contains.find(&line.content).is_some())
+            && (self.include.is_empty() || self.include.is_match(&line.content))
+            && !self.exclude.is_match(&line.content)
+    }
+}
+
+/// Compiles regular expressions.
+fn patterns(field: &'static str, patterns: &[String]) -> Result<RegexSet, TailError> {
+    let invalid = |field: Cow<'static, str>, problem| Err(TailError::Invalid { field, problem });
+    if patterns.len() > MAX_PATTERNS {
+        return invalid(
+            field.into(),
+            format!("at most {MAX_PATTERNS} regular expressions are allowed"),
+        );
+    }
+    let compile = |patterns: &[String]| RegexSetBuilder::new(patterns).size_limit(MAX_PATTERN_BYTES).build();
+    for (index, pattern) in patterns.iter().enumerate() {
+        let field = || format!("{field}[{index}]").into();
+        if pattern.len() > MAX_TEXT {
+            return invalid(field(), format!("at most {MAX_TEXT} bytes are allowed"));
+        }
+        if let Err(error) = compile(std::slice::from_ref(pattern)) {
+            let why = reason(&error);
+            return invalid(
+                field(),
+                format!("{pattern:?} is no regular expression that can be used: {why}"),
+            );
+        }
+    }
+    compile(patterns).or_else(|error| invalid(field.into(), reason(&error)))
+}
+
+/// What is wrong with regular expressions, in one line.
+fn reason(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(limit) => format!("more than {limit} bytes when compiled"),
+        other => {
+            let text = other.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            last.strip_prefix("error: ").unwrap_or(last).to_owned()
+        }
     }
 }
 
@@ -190,7 +290,7 @@ fn begin(from: Option<Begin>) -> Result<From, TailError> {
         // An empty cursor is what a client holds that was told none yet.
         Some(Begin::Cursor(bytes)) if bytes.is_empty() => Ok(From::Start),
         Some(Begin::Cursor(bytes)) if bytes.len() > MAX_CURSOR_BYTES => Err(TailError::Invalid {
-            field: "cursor",
+            field: "cursor".into(),
             problem: format!("at most {MAX_CURSOR_BYTES} bytes are allowed"),
         }),
         Some(Begin::Cursor(bytes)) => Ok(From::Cursor(Box::new(Cursor::decode(&bytes)?))),
@@ -201,7 +301,7 @@ fn begin(from: Option<Begin>) -> Result<From, TailError> {
                 .checked_mul(1_000_000_000)
                 .and_then(|nanos| nanos.checked_add(i64::from(time.nanos)));
             nanos.map(From::Since).ok_or_else(|| TailError::Invalid {
-                field: "since",
+                field: "since".into(),
                 problem: "is out of range".to_owned(),
             })
         }
@@ -246,6 +346,29 @@ mod tests {
         );
         let contains = "x".repeat(MAX_TEXT + 1);
         assert!(refused(TailLogsRequest { contains, ..request() }).starts_with("contains: "));
+        let include = vec!["ok".to_owned(), "a(b".to_owned()];
+        let text = refused(TailLogsRequest { include, ..request() });
+        assert!(
+            text.starts_with("include[1]: ") && text.ends_with(": unclosed group"),
+            "{text}"
+        );
+        let exclude = vec![r"(\w{100}){100}".to_owned()];
+        let text = refused(TailLogsRequest { exclude, ..request() });
+        assert!(
+            text.starts_with("exclude[0]: ") && text.contains("when compiled"),
+            "{text}"
+        );
+        let exclude = vec![String::new(); MAX_PATTERNS + 1];
+        assert!(refused(TailLogsRequest { exclude, ..request() }).starts_with("exclude: "));
+        for (attempt, follow) in [(1, false), (0, true)] {
+            let previous = TailLogsRequest {
+                attempt,
+                follow,
+                previous: true,
+                ..request()
+            };
+            assert!(refused(previous).starts_with("previous: "));
+        }
         let from = Some(Begin::Cursor(vec![1, 2, 3]));
         assert!(refused(TailLogsRequest { from, ..request() }).contains("cursor"));
         let from = Some(Begin::Cursor(vec![1; MAX_CURSOR_BYTES + 1]));

@@ -45,6 +45,8 @@ pub(crate) struct Source {
     pub(crate) finished: bool,
     /// Whether everything that is there was sent.
     pub(crate) caught_up: bool,
+    /// Whether the line whose parts are being read is sent.
+    pub(crate) split: Option<bool>,
     /// Whether it waits for the relay to settle after its start.
     settling: bool,
     /// The next record that is read.
@@ -92,6 +94,7 @@ impl Source {
             described: false,
             finished: false,
             caught_up: false,
+            split: None,
             settling: false,
             // Marks make a record's number greater than its line's: reading from here misses nothing, even if the client counted wrong.
             record: next.line,

@@ -100,7 +100,8 @@ impl Reader {
                     return Err(TailError::RunRefused { code, message });
                 }
                 if let Some(run) = view.run.filter(|_| view.synced) {
-                    let (sources, _) = view.news_since(0);
+                    let (mut sources, _) = view.news_since(0);
+                    sources.retain(|source| selection.takes(source, &view));
                     break (run, selection.check(&view), sources);
                 }
             }
@@ -219,12 +220,14 @@ impl Reader {
 
     /// Takes over what the scheduler says of the run.
     async fn admit(&mut self) -> Result<(), TailError> {
-        let (news, version) = self.watch.view().news_since(self.seen);
-        self.seen = version;
+        let news = {
+            let view = self.watch.view();
+            let (mut news, version) = view.news_since(self.seen);
+            self.seen = version;
+            news.retain(|log| self.selection.takes(log, &view));
+            news
+        };
         for log in news {
-            if !self.selection.takes(&log) {
-                continue;
-            }
             for container in containers_of(&self.hub, &log).await? {
                 if self.selection.takes_container(&container) {
                     self.admit_source(&log, container);
@@ -380,7 +383,7 @@ impl Reader {
             return Ok(());
         }
         let length = line.length();
-        if self.selection.wants(&line) {
+        if self.wants(slot, &line) {
             if self.selection.max_bytes > 0 && self.bytes + length > self.selection.max_bytes {
                 return Err(Stop::Limit);
             }
@@ -402,6 +405,14 @@ impl Reader {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Whether a line is sent. Parts of one line go together, so that a client never joins a part with another line.
+    fn wants(&mut self, slot: usize, line: &LineRecord) -> bool {
+        let source = &mut self.sources[slot];
+        let wanted = source.split.unwrap_or_else(|| self.selection.wants(line));
+        source.split = line.partial.then_some(wanted);
+        wanted
     }
 
     async fn take_mark(&mut self, slot: usize, place: Place, mark: MarkRecord) -> Result<(), Stop> {
@@ -562,30 +573,13 @@ impl Reader {
     }
 }
 
-/// Whether one of the selected sources has a container of the selection, archived ones included.
+/// Whether one of these sources has a container of the selection, archived ones included.
 async fn has_container(hub: &Hub, selection: &Selection, sources: &[Arc<LogSource>]) -> Result<bool, TailError> {
-    for log in sources.iter().filter(|log| selection.takes(log)) {
+    for log in sources {
         let names = containers_of(hub, log).await?;
         if names.iter().any(|name| selection.takes_container(name)) {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-impl Selection {
-    /// Whether every line is sent, however many there are.
-    fn is_unfiltered(&self) -> bool {
-        let unlimited = self.max_lines == 0 && self.max_bytes == 0;
-        unlimited && self.contains.needle().is_empty() && !matches!(self.from, From::Since(_))
-    }
-
-    /// Whether a line is sent.
-    fn wants(&self, line: &LineRecord) -> bool {
-        let late = match self.from {
-            From::Since(time) => line.time >= time,
-            From::Start | From::Cursor(_) | From::Tail(_) => true,
-        };
-        late && (self.contains.needle().is_empty() || self.contains.find(&line.content).is_some())
-    }
 }

@@ -46,7 +46,10 @@ pub async fn open(channel: Channel, request: TailLogsRequest) -> Result<Streamin
 /// Reads a whole stream.
 pub async fn tail(channel: Channel, request: TailLogsRequest) -> Client {
     let mut client = Client {
-        filtered: !request.contains.is_empty() || request.from.is_some(),
+        filtered: !request.contains.is_empty()
+            || !request.include.is_empty()
+            || !request.exclude.is_empty()
+            || request.from.is_some(),
         ..Client::default()
     };
     let mut stream = open(channel, request).await.expect("accepted");

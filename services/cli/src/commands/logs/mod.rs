@@ -1,17 +1,20 @@
 //! `windlass logs`.
 
+mod printer;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use windlass_api::log::v1::{Mark, MarkKind};
 use windlass_api::run::v1::{ReusedAttempt, Run, Step};
 use windlass_ids::Timestamp;
 
+use self::printer::Printer;
+pub(super) use self::printer::mark_text;
 use super::get::log_command;
 use crate::args::{LogsArgs, PrefixChoice};
-use crate::client::{Cursor, Session, SourceKey, Tail, TailItem, TailOptions};
+use crate::client::{Cursor, Session, Tail, TailItem, TailOptions};
 use crate::errors::{CliError, Exit, Result};
-use crate::output::{self, Prefixes, millis, time_rfc3339};
+use crate::output;
 
 /// Steps that are looked at for reused ones.
 const LISTED_STEPS: usize = 1_000;
@@ -33,7 +36,7 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
     let options = TailOptions {
         run: run.id.clone(),
         steps: args.steps.clone(),
-        attempt: args.attempt.unwrap_or(attempt),
+        attempt: args.attempt.unwrap_or(if args.previous { 0 } else { attempt }),
         container: args.container.clone(),
         tail: args.tail,
         since: args
@@ -44,6 +47,9 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
         cursor,
         follow: args.follow,
         contains: args.contains.clone().unwrap_or_default(),
+        include: args.grep.clone(),
+        exclude: args.exclude.clone(),
+        previous: args.previous,
     };
     let several: u32 = run.step_counts.iter().map(|count| count.count).sum();
     let prefix = match args.prefix {
@@ -55,13 +61,7 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<Exit> {
             _ => true,
         },
     };
-    let mut printer = Printer {
-        args,
-        run: run.id.clone(),
-        prefix,
-        prefixes: Prefixes::default(),
-        unsaved: None,
-    };
+    let mut printer = Printer::new(args, &run.id, prefix);
     let mut tail = Tail::start(session, options);
     let printed = tokio::select! {
         printed = printer.print(&mut tail) => printed,
@@ -128,87 +128,6 @@ async fn is_several(session: &Session, run: &str, name: &str) -> Result<bool> {
     Ok(found.is_empty())
 }
 
-struct Printer<'a> {
-    args: &'a LogsArgs,
-    run: String,
-    prefix: bool,
-    prefixes: Prefixes,
-    unsaved: Option<Cursor>,
-}
-
-impl Printer<'_> {
-    async fn print(&mut self, tail: &mut Tail) -> Result<Exit> {
-        while let Some(item) = tail.next().await {
-            match item? {
-                TailItem::Line { source, time, content } => self.line(&source, time, &content)?,
-                TailItem::Mark { source, mark } => {
-                    if let Some(text) = mark_text(source.as_ref(), &mark) {
-                        output::note(text);
-                    }
-                }
-                TailItem::Checkpoint(cursor) => {
-                    self.unsaved = Some(cursor);
-                    self.save()?;
-                }
-                TailItem::Lost { cause } => output::note(format!("the logs stopped coming ({cause}), trying again")),
-                TailItem::Back => output::note("the logs go on"),
-                TailItem::End { cursor, .. } => {
-                    self.unsaved = Some(cursor);
-                    return Ok(Exit::Succeeded);
-                }
-            }
-        }
-        Err(CliError::failed("the log stream stopped"))
-    }
-
-    fn line(&mut self, source: &SourceKey, time: Option<prost_types::Timestamp>, content: &[u8]) -> Result<()> {
-        let mut text = Vec::with_capacity(content.len() + 48);
-        if self.prefix {
-            text.extend_from_slice(self.prefixes.prefix(source).as_bytes());
-        }
-        if self.args.timestamps {
-            let time = time.map(|time| time_rfc3339(millis(time))).unwrap_or_default();
-            text.extend_from_slice(time.as_bytes());
-            text.push(b' ');
-        }
-        text.extend_from_slice(content);
-        text.push(b'\n');
-        output::raw(&text)
-    }
-
-    fn save(&mut self) -> Result<()> {
-        match (&self.args.cursor_file, self.unsaved.take()) {
-            (Some(path), Some(cursor)) => cursor.save(path, &self.run),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What a mark says to people; most marks say nothing.
-pub(super) fn mark_text(source: Option<&SourceKey>, mark: &Mark) -> Option<String> {
-    let place = source.map(|source| format!("{}: ", source.step)).unwrap_or_default();
-    match mark.kind() {
-        MarkKind::Lost => {
-            let lines = mark
-                .lost_lines
-                .map_or_else(|| "lines".to_owned(), |lines| format!("{lines} lines"));
-            let why = if mark.message.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", mark.message)
-            };
-            Some(format!("{place}{lines} are lost{why}"))
-        }
-        MarkKind::ContainerRestarted => Some(format!("{place}the container was restarted")),
-        MarkKind::Unspecified
-        | MarkKind::AttemptStarted
-        | MarkKind::Rotated
-        | MarkKind::Switched
-        | MarkKind::Masked
-        | MarkKind::SourceEnded => None,
-    }
-}
-
 fn since(text: &str, now: Timestamp) -> Result<prost_types::Timestamp> {
     if let Ok(ago) = humantime::parse_duration(text) {
         let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
@@ -261,19 +180,5 @@ mod tests {
         assert_eq!(since("10s", now).expect("a duration").seconds, 990);
         assert_eq!(since("1970-01-01T00:00:07Z", now).expect("a time").seconds, 7);
         assert!(since("yesterday", now).expect_err("neither").hint.is_some());
-    }
-
-    #[test]
-    fn i7_lost_lines_are_said() {
-        let mark = Mark {
-            kind: MarkKind::Lost.into(),
-            lost_lines: Some(3),
-            message: "rotated away".to_owned(),
-            ..Mark::default()
-        };
-        assert_eq!(
-            mark_text(None, &mark).as_deref(),
-            Some("3 lines are lost (rotated away)")
-        );
     }
 }
