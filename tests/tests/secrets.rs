@@ -158,6 +158,17 @@ fn checks(name: &str, variable: &str, secret: (&str, &str), value: &str, then: &
     })
 }
 
+/// A step that prints a value in every way: in a line, encoded, and where a long line is split.
+fn prints(secret: (&str, &str)) -> serde_json::Value {
+    let script = r#"echo "it is $VALUE."; printf %s "$VALUE" | base64 -w0; echo
+        printf '%262130s%s and more\n' '' "$VALUE"; echo "$VALUE" >&2"#;
+    json!({
+        "name": "prints",
+        "command": ["/bin/sh", "-c", script],
+        "env": [{"name": "VALUE", "valueFrom": {"secretKeyRef": {"name": secret.0, "key": secret.1}}}],
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i8_values_that_went_through_every_path_are_nowhere_but_in_kubernetes() {
     let deployment = Deployment::start(Options {
@@ -303,6 +314,7 @@ async fn i8_values_that_went_through_every_path_are_nowhere_but_in_kubernetes() 
             checks("file", "DB_PASSWORD", ("warehouse", "password"), &from_file, &go),
             checks("pipe", "PIN", ("warehouse", "pin"), &piped, &go),
             checks("env", "DB_USER", ("warehouse", "USER"), &from_env, &go),
+            prints(("warehouse", "password")),
         ],
     }));
     let run = submit(&deployment, &pipeline, "uses").await;
@@ -337,6 +349,11 @@ async fn i8_values_that_went_through_every_path_are_nowhere_but_in_kubernetes() 
     ] {
         said.push(windlass(&deployment, args, b""));
     }
+    let printed = said.iter().find(|said| said.out.contains("| it is")).expect("the logs");
+    let lines: Vec<&str> = printed.out.lines().filter(|line| line.contains("***")).collect();
+    assert_eq!(lines.len(), 4, "every line with a value is there: {printed:?}");
+    assert!(lines.iter().any(|line| line.ends_with("| it is ***.")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with(" and more")), "{lines:?}");
     let listed = &said[said.len() - 4];
     assert!(listed.out.contains("USER, password, pin"), "{listed:?}");
     let [deleted, again] = &said[said.len() - 2..] else {

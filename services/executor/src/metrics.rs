@@ -26,6 +26,8 @@ pub const LOG_STREAMS: &str = "windlass_executor_log_streams";
 pub const LOG_LINES: &str = "windlass_executor_log_lines_total";
 /// Gaps in logs.
 pub const LOG_GAPS: &str = "windlass_executor_log_gaps_total";
+/// Reads of Secrets that failed for good: their values are not masked in logs.
+pub const LOG_UNMASKED: &str = "windlass_executor_log_unmasked_secrets_total";
 
 pub(crate) fn api_request(verb: &'static str, error: Option<&ApiError>) {
     let outcome = match error {

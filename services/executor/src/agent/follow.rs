@@ -1,13 +1,14 @@
 //! What log readers must know of containers: whether they run, have ended, or are gone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
 use super::Agent;
-use crate::attempts::Phase;
 use crate::attempts::assess::MAIN;
 use crate::attempts::wire::{ContainerStatus, SlimPod};
+use crate::attempts::{Phase, SecretUse, secret_uses};
 
 /// How far a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(crate) struct Containers {
     pub(crate) gone: bool,
     /// Whether none of them will ever start: deleted before it had a node, or refused by the kubelet.
     pub(crate) unborn: bool,
+    /// Secrets that the pod gets values from; they are known once a container is.
+    pub(crate) secrets: Option<Arc<[SecretUse]>>,
     /// Resource version of the pod that told so: older news change nothing.
     version: u64,
 }
@@ -67,6 +70,7 @@ fn containers(pod: &SlimPod<'_>) -> Containers {
         phases,
         gone: false,
         unborn,
+        secrets: secret_uses(&pod.spec),
         version: pod.metadata.version(),
     }
 }
@@ -98,13 +102,14 @@ impl Agent {
                 Phase::Ended | Phase::Unreachable => return None,
                 _ => ContainerPhase::Waiting,
             };
-            Some((phase, main.version))
+            Some((phase, main.version, main.secrets))
         });
-        if let Some((phase, version)) = told {
+        if let Some((phase, version, secrets)) = told {
             sender.send_if_modified(|known| {
                 let news = !known.phases.contains_key(MAIN);
                 known.phases.entry(MAIN.to_owned()).or_insert(phase);
                 known.version = known.version.max(version);
+                known.secrets = secrets;
                 news
             });
         }

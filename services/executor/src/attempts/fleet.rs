@@ -13,6 +13,7 @@ use super::identity::attempt_of;
 use super::model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
 use super::nodes::Nodes;
 use super::recent::Recent;
+use super::secret_uses::{SecretUse, secret_uses};
 use super::wire::{SlimNode, SlimPod, Text, text};
 
 /// Where an attempt's pod is.
@@ -49,6 +50,8 @@ struct Live {
     reported: u64,
     /// Containers that have started; nearly always the same few names, so shared.
     containers: Arc<[String]>,
+    /// Secrets that it gets values from.
+    secrets: Option<Arc<[SecretUse]>>,
     generation: u32,
     disturbed: bool,
     /// When the grace after its deletion ends.
@@ -81,7 +84,7 @@ struct FatalWait {
 }
 
 /// What is known of a pod's main container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Main {
     /// How far the pod is, by itself.
     pub phase: Phase,
@@ -89,6 +92,8 @@ pub struct Main {
     pub ended: bool,
     /// Resource version of the pod that told so.
     pub version: u64,
+    /// Secrets that the pod gets values from.
+    pub secrets: Option<Arc<[SecretUse]>>,
 }
 
 /// What a watch or list said of a pod.
@@ -177,6 +182,7 @@ impl Fleet {
             phase,
             ended: live.main_ended,
             version: live.resource_version,
+            secrets: live.secrets.clone(),
         })
     }
 
@@ -340,6 +346,7 @@ impl Fleet {
             grant,
             reported: 0,
             containers: Arc::default(),
+            secrets: secret_uses(&pod.spec),
             generation: self.generation,
             disturbed: false,
             deletion: None,

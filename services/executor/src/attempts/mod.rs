@@ -9,10 +9,13 @@ pub mod identity;
 pub mod model;
 pub mod nodes;
 mod recent;
+mod secret_uses;
 pub mod wire;
 
 pub use fleet::Fleet;
 pub use model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
+pub use secret_uses::SecretUse;
+pub(crate) use secret_uses::secret_uses;
 
 #[cfg(test)]
 mod tests;

@@ -119,15 +119,72 @@ slim! {
         node_name: Option<Text<'a>>,
         /// Seconds between SIGTERM and SIGKILL, unless a deletion says otherwise.
         termination_grace_period_seconds: Option<i64>,
+        /// Containers.
+        containers: Vec<Container<'a>>,
         /// Init containers and native sidecars.
-        init_containers: Vec<InitContainer<'a>>,
+        init_containers: Vec<Container<'a>>,
+        /// Volumes.
+        volumes: Vec<Volume<'a>>,
     }
-    /// An init container.
-    InitContainer {
+    /// A container.
+    Container {
         /// Name.
         name: Text<'a>,
         /// `Always` for a native sidecar.
         restart_policy: Option<Text<'a>>,
+        /// Variables.
+        env: Vec<EnvVar<'a>>,
+        /// Variables by the lot.
+        env_from: Vec<EnvFrom<'a>>,
+    }
+    /// A variable.
+    EnvVar {
+        /// Where its value comes from.
+        value_from: EnvSource<'a>,
+    }
+    /// Where a variable's value comes from.
+    EnvSource {
+        /// A key of a Secret.
+        secret_key_ref: Option<SecretKey<'a>>,
+    }
+    /// A key of a Secret.
+    SecretKey {
+        /// Name of the Secret.
+        name: Text<'a>,
+        /// The key.
+        key: Text<'a>,
+    }
+    /// Variables by the lot.
+    EnvFrom {
+        /// All keys of a Secret.
+        secret_ref: Option<SecretName<'a>>,
+    }
+    /// A Secret.
+    SecretName {
+        /// Its name.
+        name: Text<'a>,
+    }
+    /// A volume.
+    Volume {
+        /// A Secret.
+        secret: Option<SecretVolume<'a>>,
+        /// Parts of several things.
+        projected: Projected<'a>,
+    }
+    /// A volume of a Secret.
+    SecretVolume {
+        /// Its name.
+        secret_name: Text<'a>,
+    }
+    /// A projected volume.
+    Projected {
+        /// Its parts.
+        sources: Vec<Projection<'a>>,
+    }
+    /// A part of a projected volume.
+    Projection {
+        /// A Secret.
+        secret: Option<SecretName<'a>>,
     }
     /// Its status.
     Status {

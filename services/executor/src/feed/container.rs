@@ -16,6 +16,7 @@ use windlass_api::feed::v1::{FeedChunk, FeedEnd, FeedEndReason, FeedLine, FeedOp
 use windlass_service::{Backoff, BackoffSettings};
 
 use super::lines::Lines;
+use super::masking::Known;
 use super::seam::{Position, Seam, Verdict, advance};
 use super::standing::{Standing, Watched};
 use super::window::{Window, cost};
@@ -47,6 +48,8 @@ pub(crate) struct Sources {
     pub(crate) api: Api,
     /// Who knows of containers.
     pub(crate) agent: mpsc::Sender<Event>,
+    /// What logs must not show.
+    pub(crate) known: Arc<Known>,
 }
 
 /// One container's log.
@@ -208,7 +211,7 @@ impl Reader {
 
     /// Asks for the log from the position on, and sends what comes of it.
     async fn request(&mut self, watched: &mut Watched) -> Result<Read, Stopped> {
-        match self.open_log().await {
+        match self.open_masked(watched).await {
             Ok(stream) => self.read(stream, &mut watched.news()).await,
             Err(error) => Ok(Read::Broken(error.into())),
         }
@@ -221,6 +224,20 @@ impl Reader {
             return stopped;
         };
         self.finish(rest).await
+    }
+
+    /// Opens the log once it is known what must not be seen of it: rather none than one with values of Secrets.
+    async fn open_masked(&mut self, watched: &Watched) -> Result<Stream, ApiError> {
+        let Some(secrets) = watched.secrets() else {
+            return Err(ApiError::NoAnswer("the pod, for the Secrets that it uses".to_owned()));
+        };
+        if let Some(uses) = secrets {
+            let Sources { api, known, .. } = &self.sources;
+            if let Some(masks) = known.masks(api, &self.open.namespace, &uses).await? {
+                self.lines.hide(masks);
+            }
+        }
+        self.open_log().await
     }
 
     async fn open_log(&self) -> Result<Stream, ApiError> {

@@ -1,7 +1,11 @@
-//! From the bytes of a log to lines: framed on newlines, with their times, long ones split.
+//! From the bytes of a log to lines: framed on newlines, with their times, long ones split, values of Secrets masked.
+
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use windlass_api::feed::v1::FeedLine;
+
+use super::masking::{Masks, mask};
 
 /// Longest content of one line; a longer one is split into parts.
 pub(crate) const MAX_CONTENT: usize = 256 * 1024;
@@ -17,11 +21,22 @@ pub(crate) struct Lines {
     searched: usize,
     /// Time of the line that is being split.
     splitting: Option<i64>,
+    /// Bytes at the begin of the next part that are the end of a value.
+    carried: usize,
     /// What the kubelet wrote in place of a log, without a time.
     complaint: Option<String>,
+    /// Values that must not be seen, those of before among them.
+    masks: Vec<Arc<Masks>>,
 }
 
 impl Lines {
+    /// Values that must not be seen from now on. Those of before still must not: a container keeps what it was started with.
+    pub(crate) fn hide(&mut self, masks: Arc<Masks>) {
+        if !self.masks.contains(&masks) {
+            self.masks.push(masks);
+        }
+    }
+
     /// More bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -44,7 +59,7 @@ impl Lines {
         if begins_otherwise && self.splitting.is_none() && stamp(&self.buffer).is_none() {
             let rest = self.buffer.split().freeze();
             self.searched = 0;
-            self.line(rest, false);
+            self.line(rest);
         }
         self.complaint.take()
     }
@@ -55,8 +70,13 @@ impl Lines {
         let end = newline.map(|position| self.searched + position);
         let held = end.unwrap_or(self.buffer.len());
         let stamp = if self.splitting.is_some() { 0 } else { MAX_STAMP };
-        if held > MAX_CONTENT + stamp {
-            return Some(self.part());
+        // A value may begin at the end of a part.
+        let ahead = match end {
+            Some(_) => 0,
+            None => self.masks.iter().map(|masks| masks.longest()).max().unwrap_or(0),
+        };
+        if held > MAX_CONTENT + stamp + ahead {
+            return Some(self.part(held));
         }
         let Some(end) = end else {
             self.searched = self.buffer.len();
@@ -65,7 +85,7 @@ impl Lines {
         let line = self.buffer.split_to(end).freeze();
         self.buffer.advance(1);
         self.searched = 0;
-        Some(self.line(line, false))
+        Some(self.line(line))
     }
 
     /// The unfinished line at the end of a log that is over.
@@ -75,7 +95,7 @@ impl Lines {
         }
         let rest = self.buffer.split().freeze();
         self.searched = 0;
-        self.line(rest, false)
+        self.line(rest)
     }
 
     /// Forgets an unfinished line: it is read again.
@@ -83,20 +103,34 @@ impl Lines {
         self.buffer.clear();
         self.searched = 0;
         self.splitting = None;
+        self.carried = 0;
         self.complaint = None;
     }
 
-    fn part(&mut self) -> Option<FeedLine> {
+    /// The first part of the bytes that are held of a line.
+    fn part(&mut self, held: usize) -> Option<FeedLine> {
         let stamp = match self.splitting {
             Some(_) => 0,
             None => stamp(&self.buffer).map_or(0, |(_, length)| length),
         };
+        let text = &self.buffer[stamp..held];
+        let (masked, carried) = mask(text, MAX_CONTENT, self.carried, &self.masks);
         let bytes = self.buffer.split_to(stamp + MAX_CONTENT).freeze();
         self.searched = 0;
-        self.line(bytes, true)
+        let line = self.framed(bytes, true);
+        self.carried = carried;
+        line.map(|line| with(line, masked))
     }
 
-    fn line(&mut self, line: Bytes, partial: bool) -> Option<FeedLine> {
+    /// A line, or the last part of one.
+    fn line(&mut self, line: Bytes) -> Option<FeedLine> {
+        let line = self.framed(line, false)?;
+        let carried = std::mem::take(&mut self.carried);
+        let (masked, _) = mask(&line.content, line.content.len(), carried, &self.masks);
+        Some(with(line, masked))
+    }
+
+    fn framed(&mut self, line: Bytes, partial: bool) -> Option<FeedLine> {
         let (time, content) = match (self.splitting, stamp(&line)) {
             (Some(time), _) => (time, line),
             (None, Some((time, length))) => (time, line.slice(length..)),
@@ -108,13 +142,21 @@ impl Lines {
             }
         };
         self.splitting = partial.then_some(time);
-        // Values of secrets are masked here, between reading and counting, once executors know them.
         Some(FeedLine {
             time_nanos: time,
             content,
             partial,
             unmasked_length: 0,
         })
+    }
+}
+
+fn with(line: FeedLine, masked: Option<Bytes>) -> FeedLine {
+    let Some(content) = masked else { return line };
+    FeedLine {
+        unmasked_length: u32::try_from(line.content.len()).unwrap_or(u32::MAX),
+        content,
+        ..line
     }
 }
 
@@ -203,5 +245,60 @@ mod tests {
         lines.push(b"1970-01-01T00:00:03Z unfinished");
         assert_eq!(lines.complaint(), None);
         assert!(lines.rest().is_some());
+    }
+
+    const CANARY: &str = "canary-7b1f";
+
+    fn hiding() -> Lines {
+        let mut lines = Lines::default();
+        let masks = Masks::of(std::iter::once(CANARY.as_bytes())).expect("it is short");
+        lines.hide(Arc::new(masks.expect("it is long enough")));
+        lines
+    }
+
+    #[test]
+    fn i8_a_value_is_masked_wherever_the_bytes_that_come_are_cut() {
+        let log = format!("1970-01-01T00:00:01Z a {CANARY} b\n1970-01-01T00:00:02Z {CANARY}");
+        for cut in 0..=log.len() {
+            let mut lines = hiding();
+            lines.push(&log.as_bytes()[..cut]);
+            let mut found: Vec<_> = std::iter::from_fn(|| lines.next()).collect();
+            lines.push(&log.as_bytes()[cut..]);
+            found.extend(std::iter::from_fn(|| lines.next()));
+            found.extend(lines.rest());
+            let found: Vec<_> = found
+                .iter()
+                .map(|line| (&line.content[..], line.unmasked_length))
+                .collect();
+            assert_eq!(found, [(&b"a *** b"[..], 15), (&b"***"[..], 11)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn i8_a_value_is_masked_wherever_a_long_line_is_split() {
+        for begin in (MAX_CONTENT - CANARY.len() - 1)..=(MAX_CONTENT + 1) {
+            let line = format!("{}{CANARY}{}", "x".repeat(begin), "y".repeat(1000));
+            let log = format!("1970-01-01T00:00:01Z {line}\n");
+            for chunk in [1_000, log.len()] {
+                let mut lines = hiding();
+                let mut found = Vec::new();
+                for bytes in log.as_bytes().chunks(chunk) {
+                    lines.push(bytes);
+                    found.extend(std::iter::from_fn(|| lines.next()));
+                }
+                let lengths = found.iter().map(|line| match line.unmasked_length {
+                    0 => line.content.len(),
+                    length => length as usize,
+                });
+                assert_eq!(
+                    lengths.collect::<Vec<_>>(),
+                    [MAX_CONTENT, line.len() - MAX_CONTENT],
+                    "{begin}"
+                );
+                let text: Vec<u8> = found.iter().flat_map(|line| line.content.iter().copied()).collect();
+                let text = String::from_utf8(text).expect("UTF-8").replace("******", "***");
+                assert_eq!(text, line.replace(CANARY, "***"), "value at {begin}");
+            }
+        }
     }
 }

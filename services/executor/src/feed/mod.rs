@@ -2,6 +2,7 @@
 
 mod container;
 mod lines;
+mod masking;
 mod seam;
 mod session;
 mod standing;

@@ -1,6 +1,7 @@
 //! How it stands with a container whose log is read: told by the agent as it happens, and by a read of the pod where that is not
 //! enough.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -9,6 +10,7 @@ use windlass_service::Backoff;
 
 use super::container::{BACKOFF, MAX_FAILURES, Sources, Stopped};
 use crate::agent::{ContainerPhase, Containers, Event, FollowRequest, containers_of};
+use crate::attempts::SecretUse;
 
 /// A pod of which nothing was heard for so long is read: a missed notification costs time, nothing else (I6).
 const TICK: Duration = Duration::from_secs(60);
@@ -31,6 +33,8 @@ pub(super) struct Watched {
     sources: Sources,
     open: FeedOpen,
     news: watch::Receiver<Containers>,
+    /// Secrets that the pod uses, once the pod was seen.
+    secrets: Option<Option<Arc<[SecretUse]>>>,
 }
 
 impl Watched {
@@ -47,6 +51,7 @@ impl Watched {
             sources: sources.clone(),
             open: open.clone(),
             news: answer.await.map_err(|_| Stopped::Closed)?,
+            secrets: None,
         })
     }
 
@@ -57,11 +62,20 @@ impl Watched {
 
     /// What was heard of the container; an end when there is nothing to read, and never will be.
     fn heard(&mut self) -> Result<Standing, Stopped> {
-        standing(&self.news.borrow_and_update(), &self.open.container)
+        let known = self.news.borrow_and_update();
+        if !known.phases.is_empty() {
+            self.secrets = Some(known.secrets.clone());
+        }
+        standing(&known, &self.open.container)
+    }
+
+    /// Secrets that the pod uses, if any; nothing while the pod was not seen.
+    pub(super) fn secrets(&self) -> Option<Option<Arc<[SecretUse]>>> {
+        self.secrets.clone()
     }
 
     /// Reads the pod, for what stands there. An end when it is gone, or another one.
-    pub(super) async fn look(&self) -> Result<Standing, Stopped> {
+    pub(super) async fn look(&mut self) -> Result<Standing, Stopped> {
         tracing::debug!(pod = %self.open.pod_uid, known = ?*self.news.borrow(), "pod is read for its log");
         let mut backoff = Backoff::new(BACKOFF);
         for _ in 0..MAX_FAILURES {
@@ -70,6 +84,7 @@ impl Watched {
                 Ok(pod) => {
                     let found = pod.and_then(|pod| containers_of(&pod, &self.open.pod_uid));
                     let found = found.ok_or_else(Stopped::gone)?;
+                    self.secrets = Some(found.secrets.clone());
                     return standing(&found, &self.open.container);
                 }
                 Err(_) => {

@@ -1,9 +1,11 @@
 //! A reader against an API server that answers what the test says; time is simulated.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -19,6 +21,7 @@ use windlass_api::feed::v1::{FeedEndReason, FeedOpen, FeedRequest};
 use super::container::{MAX_FAILURES, Reader, Sources};
 use super::window::Window;
 use crate::agent::{ContainerPhase, Containers, Event};
+use crate::attempts::SecretUse;
 use crate::kubernetes::Api;
 
 type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
@@ -68,21 +71,48 @@ struct World {
     sent: mpsc::Receiver<FeedRequest>,
     pod: Arc<Mutex<Option<Value>>>,
     pod_reads: Arc<AtomicUsize>,
+    /// How the Secret is answered.
+    secret: Arc<AtomicU16>,
 }
 
 impl World {
     /// With a container in this phase, of which the agent knows.
     fn new(phase: Option<ContainerPhase>) -> Self {
+        Self::with(phase, None)
+    }
+
+    /// With a running container that uses the Secret `warehouse`.
+    fn secretive(answer: u16) -> Self {
+        let warehouse = SecretUse {
+            name: "warehouse".into(),
+            key: Some("password".into()),
+        };
+        let world = Self::with(Some(ContainerPhase::Running), Some(Arc::new([warehouse])));
+        world.secret.store(answer, Ordering::Relaxed);
+        world
+    }
+
+    fn with(phase: Option<ContainerPhase>, secrets: Option<Arc<[SecretUse]>>) -> Self {
         let (send_logs, logs) = mpsc::unbounded_channel();
         let (pod, pod_reads) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
         let (the_pod, reads) = (pod.clone(), pod_reads.clone());
+        let secret = Arc::new(AtomicU16::new(200));
+        let the_secret = secret.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let (send_logs, the_pod, reads) = (send_logs.clone(), the_pod.clone(), reads.clone());
+            let the_secret = the_secret.clone();
             async move {
+                if request.uri().path().ends_with("/secrets/warehouse") {
+                    let value = STANDARD.encode("canary-7b1f");
+                    return Ok::<_, std::io::Error>(match the_secret.load(Ordering::Relaxed) {
+                        200 => full(200, json!({"data": {"password": value}}).to_string()),
+                        code => full(code, "{}".to_owned()),
+                    });
+                }
                 if !request.uri().path().ends_with("/log") {
                     reads.fetch_add(1, Ordering::Relaxed);
                     let pod: Option<Value> = the_pod.lock().expect("no panic").clone();
-                    return Ok::<_, std::io::Error>(match pod {
+                    return Ok(match pod {
                         Some(pod) => full(200, pod.to_string()),
                         None => full(404, "{}".to_owned()),
                     });
@@ -94,6 +124,7 @@ impl World {
             }
         });
         let mut known = Containers::default();
+        known.secrets = secrets;
         known.phases.extend(phase.map(|phase| ("main".to_owned(), phase)));
         let (news, heard) = watch::channel(known);
         let (agent, mut events) = mpsc::channel(8);
@@ -115,7 +146,16 @@ impl World {
             window: 1 << 20,
             ..FeedOpen::default()
         };
-        let reader = Reader::new(Sources { api, agent }, open, Arc::new(Window::new(1 << 20)), out);
+        let reader = Reader::new(
+            Sources {
+                api,
+                agent,
+                known: Arc::default(),
+            },
+            open,
+            Arc::new(Window::new(1 << 20)),
+            out,
+        );
         tokio::spawn(reader.run());
         Self {
             logs,
@@ -123,6 +163,7 @@ impl World {
             sent,
             pod,
             pod_reads,
+            secret,
         }
     }
 
@@ -333,4 +374,39 @@ async fn a_pending_container_is_not_asked_for_its_log() {
     drop(open);
     world.log().await.answer(TWO);
     assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i8_values_of_the_secrets_that_a_pod_uses_are_masked() {
+    let mut world = World::secretive(200);
+    world.hear(ContainerPhase::Ended);
+    let log = "1970-01-01T00:00:01Z password is canary-7b1f.\n1970-01-01T00:00:02Z canary-7b1f";
+    world.log().await.answer(log);
+    let (found, reason) = world.rest().await;
+    assert_eq!(found, ["password is ***.", "***"]);
+    assert_eq!(reason, FeedEndReason::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i8_a_log_is_not_read_before_it_is_known_what_to_mask() {
+    let mut world = World::secretive(500);
+    world.hear(ContainerPhase::Ended);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(world.logs.try_recv().is_err(), "the Secret could not be read");
+    world.secret.store(200, Ordering::Relaxed);
+    world.log().await.answer("1970-01-01T00:00:01Z canary-7b1f\n");
+    assert_eq!(world.rest().await, (vec!["***".to_owned()], FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_may_not_be_read_or_is_gone_masks_nothing() {
+    for code in [403, 404] {
+        let mut world = World::secretive(code);
+        world.hear(ContainerPhase::Ended);
+        world.log().await.answer("1970-01-01T00:00:01Z canary-7b1f\n");
+        assert_eq!(
+            world.rest().await,
+            (vec!["canary-7b1f".to_owned()], FeedEndReason::Complete)
+        );
+    }
 }

@@ -124,6 +124,39 @@ impl Api {
         }
     }
 
+    /// The values of a Secret, to be masked; absence is `Ok(None)`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn secret_values(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, Vec<u8>>>, ApiError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Secret {
+            data: Option<BTreeMap<String, String>>,
+        }
+        let call = Call::new("get", Method::GET, secret(namespace, name)).timeout(TIMEOUT);
+        let answer = match self.call(call).await {
+            Ok(answer) => answer,
+            Err(error) if error.code() == Some(404) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // What is wrong is not told: it may have a value in it.
+        let malformed = || ApiError::Malformed("a Secret".to_owned());
+        let found: Secret = serde_json::from_slice(&answer).map_err(|_| malformed())?;
+        let decode = |(key, value): (String, String)| Ok((key, STANDARD.decode(value).map_err(|_| malformed())?));
+        found
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(decode)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
     /// Sets keys of the Secret with this uid and removes others; what is not named stays. An empty value is set like any other.
     ///
     /// # Errors
