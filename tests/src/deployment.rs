@@ -102,6 +102,8 @@ pub struct Deployment {
     ports: BTreeMap<Part, Port>,
     metrics_ports: BTreeMap<Part, Port>,
     processes: BTreeMap<Part, Child>,
+    /// What stands in front of parts.
+    fronts: BTreeMap<Part, SocketAddr>,
 }
 
 impl Deployment {
@@ -123,6 +125,7 @@ impl Deployment {
             ports: BTreeMap::from(ports),
             metrics_ports: Part::SERVICES.map(|part| (part, Port::take())).into(),
             processes: BTreeMap::new(),
+            fronts: BTreeMap::new(),
         };
         if deployment.options.kubeconfig.is_none() {
             deployment.start_part(Part::Cluster);
@@ -162,6 +165,28 @@ impl Deployment {
     pub fn kubeconfig(&self) -> PathBuf {
         let local = || self.folder.path().join("cluster/kubeconfig");
         self.options.kubeconfig.clone().unwrap_or_else(local)
+    }
+
+    /// The same, with what stands in front of the cluster.
+    fn executors_kubeconfig(&self) -> PathBuf {
+        let Some(front) = self.fronts.get(&Part::Cluster) else {
+            return self.kubeconfig();
+        };
+        let text = std::fs::read_to_string(self.kubeconfig()).expect("a kubeconfig");
+        let server = format!("https://{}", self.address(Part::Cluster));
+        assert!(text.contains(&server), "the server is in {text}");
+        let path = self.folder.path().join("kubeconfig-of-executors");
+        std::fs::write(&path, text.replace(&server, &format!("http://{front}"))).expect("a kubeconfig");
+        path
+    }
+
+    /// From now on others reach the local cluster or the relay through a proxy; those that must know are started again.
+    pub fn hide_behind(&mut self, part: Part, front: SocketAddr) {
+        self.fronts.insert(part, front);
+        match part {
+            Part::Cluster => self.restart(Part::Executor),
+            other => self.restart(other),
+        }
     }
 
     /// What a part has logged.
@@ -232,7 +257,7 @@ impl Deployment {
                 if self.options.kubeconfig.is_none() {
                     command.arg("--local-cluster");
                 }
-                command.arg("--kubeconfig").arg(self.kubeconfig());
+                command.arg("--kubeconfig").arg(self.executors_kubeconfig());
                 command.args(&self.options.executor_args);
                 command
             }
@@ -243,6 +268,9 @@ impl Deployment {
                     .args(accepted)
                     .args(shown);
                 command.arg("--data-dir").arg(folder.join("relay"));
+                if let Some(front) = self.fronts.get(&Part::Relay) {
+                    command.args(["--advertised-address", &format!("http://{front}")]);
+                }
                 command
             }
         }

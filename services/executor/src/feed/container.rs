@@ -1,7 +1,7 @@
 //! Reads the log of one container for one relay.
 //!
 //! A follow that ends cleanly says nothing by itself: the kubelet cuts it after four hours, and an API server that loses its kubelet
-//! ends it as cleanly. It is over when the container has ended, and the log was read to an end by a request that began after that.
+//! ends it as cleanly. It is over when the container has ended, and the end of its log, asked for after that, is what was read last.
 //! Follows are renewed before the kubelet cuts them, since a cut can take the line that breaks it. A refusal decides nothing either,
 //! since a kubelet that has just started does not know its pods: the pod itself tells.
 
@@ -22,7 +22,7 @@ use super::standing::{Standing, Watched};
 use super::window::{Window, cost};
 use crate::agent::{ContainerPhase, Containers, Event};
 use crate::kubernetes::requests::pod_path;
-use crate::kubernetes::{Api, ApiError, Call, Stream};
+use crate::kubernetes::{Api, ApiError, Call, Query, Stream};
 use crate::metrics;
 
 /// A follow is renewed after this time.
@@ -50,6 +50,30 @@ pub(crate) struct Sources {
     pub(crate) agent: mpsc::Sender<Event>,
     /// What logs must not show.
     pub(crate) known: Arc<Known>,
+}
+
+/// What went wrong since the last progress.
+struct Trouble {
+    failures: u32,
+    /// Clean ends that were not those of the log.
+    unproven: u32,
+    backoff: Backoff,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            unproven: 0,
+            backoff: Backoff::new(BACKOFF),
+        }
+    }
+}
+
+impl Trouble {
+    fn delay(&mut self) -> Duration {
+        self.backoff.next_delay(&mut rand::rng())
+    }
 }
 
 /// One container's log.
@@ -163,50 +187,61 @@ impl Reader {
 
     async fn read_all(&mut self) -> Result<std::convert::Infallible, Stopped> {
         let mut watched = Watched::begin(&self.sources, &self.open).await?;
-        let mut backoff = Backoff::new(BACKOFF);
-        let mut failures = 0;
+        let mut trouble = Trouble::default();
         loop {
-            let standing = match watched.until_started().await {
+            match watched.until_started().await {
                 Err(stopped) if stopped.is_gone() => return Err(self.vanished(stopped).await),
-                standing => standing?,
-            };
+                standing => drop(standing?),
+            }
             let (before, read) = (self.position.clone(), self.request(&mut watched).await?);
             if self.position != before {
-                failures = 0;
-                backoff.reset();
+                trouble = Trouble::default();
             }
-            match (read, standing) {
-                (Read::Clean, Standing::Ended) => return Err(self.complete().await),
-                (Read::Clean, _) => {
-                    failures = 0;
-                    self.last_clean = Some(self.lines.rest());
+            match read {
+                Read::Clean => {
+                    let rest = self.lines.rest();
+                    self.last_clean = Some(rest.clone());
                     watched.until_ended(NEWS).await?;
-                }
-                (Read::Renewed, _) => self.last_clean = None,
-                (Read::Broken(fault), _) => {
-                    let found = match fault.of_log {
-                        true => watched.look().await,
-                        false => Ok(Standing::Unknown),
-                    };
-                    let found = match found {
-                        Err(stopped) if stopped.is_gone() => return Err(self.vanished(stopped).await),
-                        found => found?,
-                    };
-                    if found == Standing::Ended && fault.lost {
-                        return Err(self.vanished(Stopped::End(FeedEndReason::Gone, fault.text)).await);
+                    if watched.has_ended()? {
+                        match self.is_whole(rest.as_ref()).await {
+                            Ok(true) => return Err(self.finish(rest).await),
+                            // What is missing comes with the next reading; if nothing ever does, nothing is there.
+                            Ok(false) if trouble.unproven >= MAX_FAILURES => return Err(self.finish(rest).await),
+                            Ok(false) => {
+                                trouble.unproven += 1;
+                                watched.pause(trouble.delay()).await?;
+                            }
+                            Err(fault) => self.broken(fault, &mut watched, &mut trouble).await?,
+                        }
                     }
-                    // To wait for its start is no failure.
-                    failures += u32::from(found != Standing::Waiting);
-                    if failures >= MAX_FAILURES {
-                        return Err(Stopped::End(FeedEndReason::Unavailable, fault.text));
-                    }
-                    let delay = backoff.next_delay(&mut rand::rng());
-                    watched.pause(delay).await?;
                 }
+                Read::Renewed => self.last_clean = None,
+                Read::Broken(fault) => self.broken(fault, &mut watched, &mut trouble).await?,
             }
             // What is unfinished is read again.
             self.lines.reset();
         }
+    }
+
+    /// A request for the log failed.
+    async fn broken(&mut self, fault: Fault, watched: &mut Watched, trouble: &mut Trouble) -> Result<(), Stopped> {
+        let found = match fault.of_log {
+            true => watched.look().await,
+            false => Ok(Standing::Unknown),
+        };
+        let found = match found {
+            Err(stopped) if stopped.is_gone() => return Err(self.vanished(stopped).await),
+            found => found?,
+        };
+        if found == Standing::Ended && fault.lost {
+            return Err(self.vanished(Stopped::End(FeedEndReason::Gone, fault.text)).await);
+        }
+        // To wait for its start is no failure.
+        trouble.failures += u32::from(found != Standing::Waiting);
+        if trouble.failures >= MAX_FAILURES {
+            return Err(Stopped::End(FeedEndReason::Unavailable, fault.text));
+        }
+        watched.pause(trouble.delay()).await
     }
 
     /// Asks for the log from the position on, and sends what comes of it.
@@ -240,12 +275,14 @@ impl Reader {
         self.open_log().await
     }
 
+    fn query(&self) -> Query {
+        Query::new(format!("{}/log", pod_path(&self.open.namespace, &self.open.pod_name)))
+            .with("container", &self.open.container)
+            .with("timestamps", "true")
+    }
+
     async fn open_log(&self) -> Result<Stream, ApiError> {
-        let mut query =
-            crate::kubernetes::Query::new(format!("{}/log", pod_path(&self.open.namespace, &self.open.pod_name)))
-                .with("container", &self.open.container)
-                .with("follow", "true")
-                .with("timestamps", "true");
+        let mut query = self.query().with("follow", "true");
         if let Some(since) = self.position.as_ref().and_then(Position::since) {
             query = query.with("sinceTime", &since);
         }
@@ -328,10 +365,38 @@ impl Reader {
         self.out.send(request).await.map_err(|_| Stopped::Closed)
     }
 
-    /// The container has ended and its log was read after that: also its last, unfinished line.
-    async fn complete(&mut self) -> Stopped {
-        let rest = self.lines.rest();
-        self.finish(rest).await
+    /// Whether what was read last, up to an unfinished line, is the end of the log. The container has ended.
+    async fn is_whole(&self, rest: Option<&FeedLine>) -> Result<bool, Fault> {
+        let held = match rest {
+            Some(rest) => Some(advance(self.position.clone(), rest)),
+            None => self.position.clone(),
+        };
+        // One more than have the time of the last one, so that these can be counted.
+        let last = held.as_ref().map_or(0, Position::ordinal).saturating_add(1);
+        let query = self.query().with("tailLines", &last.to_string());
+        let call = Call::new("log", Method::GET, query.build());
+        let mut stream = self.sources.api.stream(call).await?;
+        let mut lines = self.lines.alike();
+        let mut found = None;
+        loop {
+            let chunk = tokio::time::timeout(MAX_SILENCE, stream.chunk()).await;
+            let silent = |_| ApiError::NoAnswer("the end of a log does not come".to_owned());
+            let Some(chunk) = chunk.map_err(silent)?? else { break };
+            lines.push(&chunk);
+            while let Some(line) = lines.next() {
+                found = Some(advance(found, &line));
+            }
+        }
+        if let Some(complaint) = lines.complaint() {
+            return Err(Fault::complaint(complaint));
+        }
+        if let Some(line) = lines.rest() {
+            found = Some(advance(found, &line));
+        }
+        Ok(match (held, found) {
+            (Some(held), Some(found)) => held.is_at(&found),
+            (held, found) => held.is_none() && found.is_none(),
+        })
     }
 
     async fn finish(&mut self, rest: Option<FeedLine>) -> Stopped {

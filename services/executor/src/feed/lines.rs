@@ -37,6 +37,14 @@ impl Lines {
         }
     }
 
+    /// Of another reading of the same log.
+    pub(crate) fn alike(&self) -> Self {
+        Self {
+            masks: self.masks.clone(),
+            ..Self::default()
+        }
+    }
+
     /// More bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

@@ -26,6 +26,17 @@ impl Position {
         })
     }
 
+    /// Lines up to it that have its time.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Whether another position is the same, as far as this one tells.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let same_line = self.digest.is_empty() || self.digest == other.digest;
+        same_line && (self.time, self.ordinal) == (other.time, other.ordinal)
+    }
+
     /// The second in which it lies, as the API server takes it.
     pub(crate) fn since(&self) -> Option<String> {
         let second = jiff::Timestamp::from_second(self.time.div_euclid(NANOS)).ok()?;

@@ -69,6 +69,11 @@ impl Watched {
         standing(&known, &self.open.container)
     }
 
+    /// Whether it is known that the container has ended.
+    pub(super) fn has_ended(&mut self) -> Result<bool, Stopped> {
+        Ok(self.heard()? == Standing::Ended)
+    }
+
     /// Secrets that the pod uses, if any; nothing while the pod was not seen.
     pub(super) fn secrets(&self) -> Option<Option<Arc<[SecretUse]>>> {
         self.secrets.clone()

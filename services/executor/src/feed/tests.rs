@@ -273,13 +273,29 @@ async fn i7_a_clean_end_before_the_container_ended_is_read_again() {
     let open = world.log().await.begin("1970-01-01T00:00:01Z a\n1970-01-01T00:0");
     world.hear(ContainerPhase::Ended);
     drop(open);
+    // The end of the log is another one.
+    let end = world.log().await;
+    assert!(end.query.ends_with("tailLines=2"), "{}", end.query);
+    end.answer("1970-01-01T00:00:02Z b\n1970-01-01T00:00:02Z unfinished");
     let again = world.log().await;
     assert!(
         again.query.contains("sinceTime=1970-01-01T00%3A00%3A01Z"),
         "{}",
         again.query
     );
-    again.answer("1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z b\n1970-01-01T00:00:02Z unfinished");
+    // That end was none, either: it came before the last line.
+    again.answer("1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z b\n");
+    let end = world.log().await;
+    end.answer("1970-01-01T00:00:02Z b\n1970-01-01T00:00:02Z unfinished");
+    let whole = "1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z b\n1970-01-01T00:00:02Z unfinished";
+    world.log().await.answer(whole);
+    let end = world.log().await;
+    assert!(
+        end.query.ends_with("tailLines=3"),
+        "two lines have that time: {}",
+        end.query
+    );
+    end.answer(whole);
     assert_eq!(
         world.rest().await,
         (lines(&["a", "b", "unfinished"]), FeedEndReason::Complete)
@@ -321,6 +337,7 @@ async fn i7_a_kubelet_that_cannot_read_a_log_is_asked_again_or_the_loss_is_told(
         .answer(&format!("1970-01-01T00:00:01Z a\n{complaint}"));
     world.hear(ContainerPhase::Ended);
     world.log().await.answer(TWO);
+    world.log().await.answer(TWO);
     assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
 
     let mut lost = World::new(Some(ContainerPhase::Ended));
@@ -356,6 +373,7 @@ async fn i10_a_connection_that_died_without_a_sign_is_given_up_after_the_contain
     world.hear(ContainerPhase::Ended);
     let began = tokio::time::Instant::now();
     world.log().await.answer(TWO);
+    world.log().await.answer(TWO);
     assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
     drop(dead);
@@ -382,6 +400,7 @@ async fn i8_values_of_the_secrets_that_a_pod_uses_are_masked() {
     world.hear(ContainerPhase::Ended);
     let log = "1970-01-01T00:00:01Z password is canary-7b1f.\n1970-01-01T00:00:02Z canary-7b1f";
     world.log().await.answer(log);
+    world.log().await.answer(log);
     let (found, reason) = world.rest().await;
     assert_eq!(found, ["password is ***.", "***"]);
     assert_eq!(reason, FeedEndReason::Complete);
@@ -394,7 +413,9 @@ async fn i8_a_log_is_not_read_before_it_is_known_what_to_mask() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(world.logs.try_recv().is_err(), "the Secret could not be read");
     world.secret.store(200, Ordering::Relaxed);
-    world.log().await.answer("1970-01-01T00:00:01Z canary-7b1f\n");
+    for _ in 0..2 {
+        world.log().await.answer("1970-01-01T00:00:01Z canary-7b1f\n");
+    }
     assert_eq!(world.rest().await, (vec!["***".to_owned()], FeedEndReason::Complete));
 }
 
@@ -403,10 +424,39 @@ async fn a_secret_that_may_not_be_read_or_is_gone_masks_nothing() {
     for code in [403, 404] {
         let mut world = World::secretive(code);
         world.hear(ContainerPhase::Ended);
-        world.log().await.answer("1970-01-01T00:00:01Z canary-7b1f\n");
+        for _ in 0..2 {
+            world.log().await.answer("1970-01-01T00:00:01Z canary-7b1f\n");
+        }
         assert_eq!(
             world.rest().await,
             (vec!["canary-7b1f".to_owned()], FeedEndReason::Complete)
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_an_end_that_cannot_be_proven_is_believed_after_a_while() {
+    let mut world = World::new(Some(ContainerPhase::Ended));
+    world.log().await.answer(TWO);
+    // The log was rotated away, or its end is never told.
+    for _ in 0..MAX_FAILURES {
+        world.log().await.answer("");
+        world.log().await.answer(TWO);
+    }
+    world.log().await.answer("");
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_an_empty_log_is_empty_only_if_its_end_is() {
+    let mut world = World::new(Some(ContainerPhase::Ended));
+    world.log().await.answer("");
+    world.log().await.answer("1970-01-01T00:00:02Z b\n");
+    world.log().await.answer(TWO);
+    world.log().await.answer(TWO);
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+    let mut empty = World::new(Some(ContainerPhase::Ended));
+    empty.log().await.answer("");
+    empty.log().await.answer("");
+    assert_eq!(empty.rest().await, (vec![], FeedEndReason::Complete));
 }

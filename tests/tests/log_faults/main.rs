@@ -1,0 +1,131 @@
+//! I7 under faults: between the API server, the executor, the relay and the client, streams end cleanly, break and stall at random, and
+//! what the client gets is what the containers wrote, byte for byte.
+//!
+//! Each container's faults follow from a seed of its own. The short form has one round of 40; `scripts/test-long` has 50 rounds.
+//! `WINDLASS_LOG_ROUNDS` sets their number, and `WINDLASS_SEED` repeats them.
+
+mod unsteady;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use unsteady::Faults;
+use windlass_api::run::v1::RunState;
+use windlass_tests::binaries::binary;
+use windlass_tests::client::{submit, watch_to_end};
+use windlass_tests::deployment::{Deployment, Options, Part, TOKEN};
+use windlass_tests::pipelines::from_json;
+
+const CONTAINERS: usize = 40;
+const LINES: usize = 400;
+
+fn number(name: &str, or: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(or, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// A container that writes numbered lines, in bursts of different sizes, some long, some empty, the last one without its end.
+fn writer(step: usize, seed: u64) -> Value {
+    let mut random = StdRng::seed_from_u64(seed);
+    let (burst, pause) = (random.random_range(1..120), random.random_range(1..9));
+    let script = format!(
+        r#"i=0; while [ $i -lt {LINES} ]; do
+            echo "line $i of step {step}"; [ $((i % 90)) = 7 ] && echo; [ $((i % 130)) = 9 ] && printf '%3000s\n' "$i"
+            [ $((i % {burst})) = 0 ] && sleep 0.0{pause}; i=$((i+1))
+        done; printf 'and the last of step {step}'"#
+    );
+    json!({"name": format!("s{step}"), "command": ["/bin/sh", "-c", script]})
+}
+
+fn written(step: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for i in 0..LINES {
+        lines.push(format!("line {i} of step {step}"));
+        if i % 90 == 7 {
+            lines.push(String::new());
+        }
+        if i % 130 == 9 {
+            lines.push(format!("{i:>3000}"));
+        }
+    }
+    lines.push(format!("and the last of step {step}"));
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_what_a_client_gets_is_what_was_written_whatever_breaks_in_between() {
+    let (rounds, seed) = (number("WINDLASS_LOG_ROUNDS", 1), number("WINDLASS_SEED", 20_261_130));
+    let mut deployment = Deployment::start(Options::default()).await;
+    let faults = Arc::new(Faults::default());
+    let kubeconfig = kube::config::Kubeconfig::read_from(deployment.kubeconfig()).expect("a kubeconfig");
+    let context = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &context).await;
+    let client = kube::Client::try_from(config.expect("a config")).expect("a client");
+    let api = unsteady::api(client, Arc::clone(&faults)).await;
+    let relay = unsteady::relay(deployment.address(Part::Relay), Arc::clone(&faults)).await;
+    deployment.hide_behind(Part::Cluster, api);
+    deployment.hide_behind(Part::Relay, relay);
+    deployment.ready().await;
+
+    let mut random = StdRng::seed_from_u64(seed);
+    for round in 0..rounds {
+        let seed: u64 = random.random();
+        println!("round {round} seed {seed}");
+        faults.begin(seed);
+        let steps: Vec<_> = (0..CONTAINERS)
+            .map(|step| writer(step, seed.wrapping_add(step as u64)))
+            .collect();
+        let pipeline = from_json(json!({"name": "writes", "defaults": {"image": "busybox:1.36"}, "steps": steps}));
+        let run = submit(&deployment, &pipeline, &format!("round-{round}")).await.name;
+        let reader = Command::new(binary("windlass"))
+            .args(["logs", &run, "--follow", "--output", "json", "--server"])
+            .arg(deployment.address(Part::Scheduler).to_string())
+            .env("WINDLASS_TOKEN", TOKEN)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("windlass runs");
+        let output = tokio::task::spawn_blocking(|| reader.wait_with_output());
+        let ended = watch_to_end(&deployment, &run).await;
+        assert_eq!(ended.state(), RunState::Succeeded, "seed {seed}: {ended:?}");
+        let output = output.await.expect("no panic").expect("windlass ends");
+        let notes = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "seed {seed}: {notes}");
+
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            assert_ne!(line["mark"], "LOST", "seed {seed}: nothing was rotated away: {line}");
+            if let Some(text) = line["text"].as_str() {
+                let step = line["step"].as_str().expect("a step").to_owned();
+                found.entry(step).or_default().push(text.to_owned());
+            }
+        }
+        for step in 0..CONTAINERS {
+            let found = found.remove(&format!("s{step}")).unwrap_or_default();
+            let written = written(step);
+            let first = found.iter().zip(&written).position(|(found, written)| found != written);
+            let shape = (found.len(), first.map(|first| (first, &found[first])));
+            assert_eq!(
+                shape,
+                (written.len(), None),
+                "seed {seed}, step {step}: lines, and the first wrong one"
+            );
+        }
+    }
+    let count = |of: &std::sync::atomic::AtomicUsize| of.load(Ordering::Relaxed);
+    let (clean, dirty) = (count(&faults.clean), count(&faults.dirty));
+    let (stalled, cut) = (count(&faults.stalled), count(&faults.cut));
+    println!("{clean} clean ends, {dirty} broken ones, {stalled} stalls, {cut} connections cut");
+    let least = usize::try_from(rounds).expect("a few") * CONTAINERS / 2;
+    assert!(
+        clean > least && dirty > least && stalled > 0 && cut > 0,
+        "the faults came"
+    );
+}
