@@ -38,7 +38,8 @@ impl From<&Source> for SourceKey {
 /// Where to go on, so that no line is lost and none comes twice (I7).
 ///
 /// A checkpoint may be older than the newest line, and a relay that was killed may know less than it told: lines up to the positions
-/// noted here are dropped after a resume. Sources that are complete are forgotten with the next checkpoint.
+/// noted here are dropped after a resume. Sources that are complete are forgotten with the next checkpoint
+/// of the same stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     checkpoint: Vec<u8>,
@@ -70,6 +71,12 @@ impl Cursor {
                 true
             }
         }
+    }
+
+    /// A new stream begins at the checkpoint. What was complete after it comes again, to its end; until then it is not forgotten: the
+    /// new stream's first checkpoint is no newer than this one.
+    pub fn resume(&mut self) {
+        self.complete.clear();
     }
 
     /// Notes that nothing more comes from a source.
@@ -179,6 +186,22 @@ mod tests {
         let again: Vec<_> = (5..10).filter(|line| cursor.advance(&source("a"), *line)).collect();
         assert_eq!(again, [8, 9]);
         assert!(cursor.advance(&source("b"), 0));
+    }
+
+    #[test]
+    fn i7_what_was_complete_after_the_checkpoint_does_not_come_twice() {
+        let mut cursor = Cursor::default();
+        assert!(cursor.advance(&source("a"), 0));
+        cursor.check(vec![1]);
+        assert!((1..5).all(|line| cursor.advance(&source("a"), line)));
+        cursor.complete(&source("a"));
+        // The stream breaks; the next one begins with the cursor that it was asked with.
+        cursor.resume();
+        cursor.check(vec![1]);
+        assert!(!(1..5).any(|line| cursor.advance(&source("a"), line)));
+        cursor.complete(&source("a"));
+        cursor.check(vec![2]);
+        assert!(cursor.read.is_empty(), "now it is covered");
     }
 
     #[test]

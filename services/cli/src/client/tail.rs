@@ -212,6 +212,7 @@ impl Tailer {
             Err(status) => return Stop::Resume(status),
         };
         let mut stream = Stream::default();
+        self.cursor.resume();
         loop {
             let message = match tokio::time::timeout(SILENCE, messages.message()).await {
                 Ok(Ok(Some(message))) => message.message,

@@ -27,6 +27,9 @@ use crate::metrics;
 
 /// A follow is renewed after this time.
 const MAX_FOLLOW: Duration = Duration::from_secs(3 * 3600 + 1800);
+/// A follow of which nothing comes for so long is renewed, too: its connection may have died without a sign, and a container that is
+/// silent costs one request in this time.
+const MAX_QUIET: Duration = Duration::from_secs(300);
 /// How long nothing may come of the log of a container that has ended: its connection may have died without a sign.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// How long news of a container's end may come after the end of its log.
@@ -302,7 +305,7 @@ impl Reader {
                     let error = ApiError::NoAnswer("the log of an ended container does not end".to_owned());
                     return Ok(Read::Broken(error.into()));
                 }
-                () = tokio::time::sleep_until(deadline) => return Ok(Read::Renewed),
+                () = tokio::time::sleep_until(deadline.min(Instant::now() + MAX_QUIET)) => return Ok(Read::Renewed),
             };
             match chunk {
                 Err(error) => return Ok(Read::Broken(error.into())),

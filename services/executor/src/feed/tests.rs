@@ -460,3 +460,22 @@ async fn i7_an_empty_log_is_empty_only_if_its_end_is() {
     empty.log().await.answer("");
     assert_eq!(empty.rest().await, (vec![], FeedEndReason::Complete));
 }
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_connection_that_died_without_a_sign_costs_minutes_while_the_container_runs() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    let began = tokio::time::Instant::now();
+    let dead = world.log().await.begin("1970-01-01T00:00:01Z a\n");
+    let again = world.log().await;
+    assert!(began.elapsed() < Duration::from_secs(400), "{:?}", began.elapsed());
+    assert!(
+        again.query.contains("sinceTime=1970-01-01T00%3A00%3A01Z"),
+        "{}",
+        again.query
+    );
+    let open = again.begin(TWO);
+    world.hear(ContainerPhase::Ended);
+    drop((dead, open));
+    world.log().await.answer(TWO);
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
+}
