@@ -34,6 +34,8 @@ const MAX_QUIET: Duration = Duration::from_secs(300);
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// How long news of a container's end may come after the end of its log.
 const NEWS: Duration = Duration::from_secs(2);
+/// Runtimes keep long lines in pieces: containerd of 16 KiB, CRI-O of 8 KiB.
+const PIECE: usize = 8 * 1024;
 /// Content of one chunk.
 const CHUNK: usize = 64 * 1024;
 /// Failures in a row after which the relay is told to ask again later.
@@ -86,6 +88,8 @@ pub(crate) struct Reader {
     window: Arc<Window>,
     out: mpsc::Sender<FeedRequest>,
     position: Option<Position>,
+    /// Bytes of the last line that was read, all its parts, and whether another part comes.
+    last: (usize, bool),
     lines: Lines,
     seam: Seam,
     /// Set when the last request was answered to its end, with the line that was unfinished there.
@@ -167,6 +171,7 @@ impl Reader {
             out,
             seam: Seam::new(position.clone()),
             position,
+            last: (0, false),
             open,
             lines: Lines::default(),
             last_clean: None,
@@ -324,6 +329,8 @@ impl Reader {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while let Some(line) = self.lines.next() {
+            let (before, goes_on) = self.last;
+            self.last = (line.content.len() + if goes_on { before } else { 0 }, line.partial);
             match self.seam.judge(&line) {
                 Verdict::Held => continue,
                 Verdict::New => {}
@@ -374,8 +381,13 @@ impl Reader {
             Some(rest) => Some(advance(self.position.clone(), rest)),
             None => self.position.clone(),
         };
-        // One more than have the time of the last one, so that these can be counted.
-        let last = held.as_ref().map_or(0, Position::ordinal).saturating_add(1);
+        // One more than have the time of the last one, so that these can be counted. The kubelet counts the pieces that the runtime
+        // has made of a long line.
+        let pieces = rest.map_or(self.last.0, |rest| rest.content.len()) / PIECE;
+        let last = held
+            .as_ref()
+            .map_or(0, Position::ordinal)
+            .saturating_add(1 + pieces as u64);
         let query = self.query().with("tailLines", &last.to_string());
         let call = Call::new("log", Method::GET, query.build());
         let mut stream = self.sources.api.stream(call).await?;

@@ -479,3 +479,23 @@ async fn i7_a_connection_that_died_without_a_sign_costs_minutes_while_the_contai
     world.log().await.answer(TWO);
     assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
 }
+
+#[tokio::test(start_paused = true)]
+async fn i7_the_end_of_a_log_with_a_long_last_line_is_asked_for_in_the_runtimes_pieces() {
+    let mut world = World::new(Some(ContainerPhase::Ended));
+    let log = format!(
+        "1970-01-01T00:00:01Z a\n1970-01-01T00:00:02Z {}\n",
+        "x".repeat(300 * 1024)
+    );
+    world.log().await.answer(&log);
+    let end = world.log().await;
+    // Two parts have the time of the line; one more, and as many as 300 KiB can have pieces.
+    assert!(end.query.ends_with("tailLines=40"), "{}", end.query);
+    end.answer(&log);
+    let (found, reason) = world.rest().await;
+    assert_eq!(
+        found.iter().map(String::len).collect::<Vec<_>>(),
+        [1, 256 * 1024, 44 * 1024]
+    );
+    assert_eq!(reason, FeedEndReason::Complete);
+}
