@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use windlass_api::log::v1::{Mark, MarkKind};
+use windlass_api::log::v1::{EndReason, Mark, MarkKind};
 
 use crate::args::{LogFormat, LogsArgs};
 use crate::client::{Cursor, SourceKey, Tail, TailItem};
@@ -57,8 +57,17 @@ impl<'a> Printer<'a> {
                 }
                 TailItem::Lost { cause } => output::note(format!("the logs stopped coming ({cause}), trying again")),
                 TailItem::Back => output::note("the logs go on"),
-                TailItem::End { cursor, .. } => {
+                TailItem::End {
+                    cursor,
+                    reason,
+                    run_state,
+                } => {
                     self.unsaved = Some(cursor);
+                    if reason == EndReason::CaughtUp && !run_state.is_empty() {
+                        output::note(
+                            "the run has ended, but not all of its logs are here yet; --follow waits for the rest",
+                        );
+                    }
                     return Ok(Exit::Succeeded);
                 }
             }
