@@ -57,6 +57,54 @@ fn written(step: usize) -> Vec<String> {
     lines
 }
 
+/// Everything that terminals and parsers stumble over, and then a line without an end.
+fn hostile(seed: u64) -> Vec<u8> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut output = b"\x1b[31mred\x1b[2J\x1b]0;title\x07\r\n\n\n50%\r100%\r\n\xff\xfe\0\0\n\t \n".to_vec();
+    for _ in 0..2_000 {
+        let length = random.random_range(0..300);
+        output.extend((0..length).map(|_| random.random::<u8>()));
+        output.push(b'\n');
+    }
+    output.resize(output.len() + (12 << 20), b'x');
+    output.extend_from_slice(b"\nthe end\n");
+    output
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_output_comes_byte_for_byte() {
+    let deployment = Deployment::start(Options::default()).await;
+    let output = hostile(number("WINDLASS_SEED", 20_261_130));
+    let path = deployment.folder().join("hostile");
+    std::fs::write(&path, &output).expect("a file");
+    let pipeline = from_json(json!({
+        "name": "hostile",
+        "defaults": {"image": "busybox:1.36"},
+        "steps": [{"name": "cat", "command": ["/bin/cat", path.display().to_string()]}],
+    }));
+    let run = submit(&deployment, &pipeline, "hostile").await.name;
+    // While it is written, and from the archive.
+    for _ in 0..2 {
+        let printed = Command::new(binary("windlass"))
+            .args(["logs", &run, "--follow", "--output", "raw", "--server"])
+            .arg(deployment.address(Part::Scheduler).to_string())
+            .env("WINDLASS_TOKEN", TOKEN)
+            .output()
+            .expect("windlass runs");
+        let first = printed
+            .stdout
+            .iter()
+            .zip(&output)
+            .position(|(found, written)| found != written);
+        assert_eq!(
+            (printed.stdout.len(), first),
+            (output.len(), None),
+            "{:?}",
+            printed.stderr
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_what_a_client_gets_is_what_was_written_whatever_breaks_in_between() {
     let (rounds, seed) = (number("WINDLASS_LOG_ROUNDS", 1), number("WINDLASS_SEED", 20_261_130));

@@ -53,7 +53,7 @@ pub struct TailOptions {
 /// What comes out of a tail.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TailItem {
-    /// One line, whole.
+    /// One line, or the next part of one that is longer than 4 MiB.
     Line {
         /// Where from.
         source: SourceKey,
@@ -63,6 +63,8 @@ pub enum TailItem {
         time: Option<prost_types::Timestamp>,
         /// Without its newline.
         content: Vec<u8>,
+        /// Whether the line goes on in the next one of its source.
+        partial: bool,
     },
     /// Something other than a line.
     Mark {
@@ -275,6 +277,7 @@ impl Tailer {
                 number,
                 time: line.time,
                 content,
+                partial: line.partial,
             };
             if !self.send(item).await {
                 return Some(Stop::Done);

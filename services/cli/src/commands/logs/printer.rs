@@ -42,7 +42,8 @@ impl<'a> Printer<'a> {
                     number,
                     time,
                     content,
-                } => self.line(&source, number, time, &content)?,
+                    partial,
+                } => self.line(&source, number, time, &content, partial)?,
                 TailItem::Mark { source, mark } if self.args.output == LogFormat::Json => {
                     output::line(json_of_mark(source.as_ref(), &mark).to_string())?;
                 }
@@ -81,6 +82,7 @@ impl<'a> Printer<'a> {
         number: u64,
         time: Option<prost_types::Timestamp>,
         content: &[u8],
+        partial: bool,
     ) -> Result<()> {
         let mut text = Vec::with_capacity(content.len() + 48);
         match self.args.output {
@@ -103,7 +105,9 @@ impl<'a> Printer<'a> {
                 }
             }
         }
-        text.push(b'\n');
+        if !partial || self.args.output != LogFormat::Raw {
+            text.push(b'\n');
+        }
         output::raw(&text)
     }
 
