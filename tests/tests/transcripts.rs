@@ -76,6 +76,7 @@ const WITHOUT_SERVER: &[(&str, &str)] = &[
     ("secret-put-no-pairs", "secret put warehouse --env-file hello.yaml"),
     ("help-schedule", "schedule --help"),
     ("help-schedule-create", "schedule create --help"),
+    ("help-schedule-export", "schedule export --help"),
     ("schedule-local", "schedule list --local"),
     ("schedule-no-timing", "schedule create nightly hello.yaml"),
     (
@@ -243,9 +244,34 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ),
     ("schedule-update-nothing", "schedule update nightly"),
     ("schedule-list", "schedule list"),
+    (
+        "schedule-export-refused",
+        "schedule export nightly --image w --pod-server https://w:1",
+    ),
+    (
+        "schedule-export-wrong",
+        "schedule export nightly --image w --pod-server w:1 --secret s --secret-ca --ttl 1ms --keep-failed 2000",
+    ),
+    ("schedule-export-loopback", "schedule export nightly --image w"),
+    (
+        "schedule-update-cron",
+        "schedule update nightly --cron @daily --catch-up none",
+    ),
+    (
+        "schedule-export",
+        "schedule export nightly --image w --pod-server http://w:1",
+    ),
     ("schedule-pause", "schedule pause nightly"),
     ("schedule-trigger", "schedule trigger nightly --request-id t1"),
     ("schedule-trigger-repeated", "schedule trigger nightly --request-id t1"),
+    (
+        "schedule-trigger-wait",
+        "schedule trigger nightly --request-id t2 --wait --obey-overlap",
+    ),
+    (
+        "schedule-export-paused",
+        "schedule export nightly --image w --pod-server http://w:1 --pause",
+    ),
     ("schedule-delete", "schedule delete nightly nightlie"),
     ("wrong-token", "list --token-file hello.yaml"),
     ("dev-held", "dev"),

@@ -14,8 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use cluster::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs, PurgeArgs};
 pub use run::{PipelineArgs, RetryArgs, RunArgs, RunStepArgs};
 pub use schedule::{
-    CatchUpChoice, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleGetArgs, ScheduleListArgs,
-    ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,
+    CatchUpChoice, CronJobArgs, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleExportArgs,
+    ScheduleGetArgs, ScheduleListArgs, ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,
 };
 pub use secret::{ClusterOfSecrets, SecretArgs, SecretCommand, SecretDeleteArgs, SecretListArgs, SecretPutArgs};
 

@@ -63,6 +63,8 @@ pub struct CliError {
     pub fields: Vec<(String, String)>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The server's machine-readable reason.
+    pub reason: Option<Box<str>>,
 }
 
 /// Result of a command.
@@ -77,6 +79,7 @@ impl CliError {
             details: Vec::new(),
             fields: Vec::new(),
             hint: None,
+            reason: None,
         }
     }
 
@@ -156,6 +159,7 @@ impl CliError {
         let fields = fields.map(|violation| (violation.field.clone(), violation.description.clone()));
         let mut error = Self::new(exit, status.message());
         error.fields = fields.collect();
+        error.reason = details.error_info().map(|info| info.reason.as_str().into());
         match (status.code(), details.error_info().map(|info| info.reason.as_str())) {
             (Code::Unauthenticated, _) => {
                 error.hint("name the file that holds the server's token with --token-file, or set WINDLASS_TOKEN")

@@ -72,6 +72,12 @@ pub enum SubmitError {
         /// Its namespace.
         namespace: Namespace,
     },
+    /// A run of the schedule has not ended, and its overlap policy forbids another one.
+    #[error("run {run} of the schedule has not ended, and its overlap policy is skip")]
+    Overlapped {
+        /// Id of the run.
+        run: RunId,
+    },
     /// Too little free space: running work goes on, new work is refused.
     #[error("the store is low on free space; what runs goes on, new runs are refused")]
     StoreFull,
@@ -249,6 +255,25 @@ pub enum ScheduleError {
         stored_hash: String,
         /// Hash of what was asked now.
         offered_hash: String,
+    },
+    /// A run has not ended, and the overlap policy forbids another one.
+    #[error("run {run} of schedule {schedule} has not ended, and its overlap policy is skip")]
+    Overlapped {
+        /// The schedule.
+        schedule: String,
+        /// The run.
+        run: RunName,
+    },
+    /// The request for a CronJob is wrong.
+    #[error("{}", summary(.0))]
+    InvalidExport(Vec<FieldProblem>),
+    /// A CronJob cannot express the schedule.
+    #[error("schedule {schedule} cannot be a CronJob: {}", summary(.problems))]
+    NotExportable {
+        /// The schedule.
+        schedule: String,
+        /// What cannot be expressed.
+        problems: Vec<FieldProblem>,
     },
     /// The store is low on free space.
     #[error("the store is low on free space; what is scheduled goes on, schedules are not changed")]

@@ -29,6 +29,10 @@ impl Label {
     pub const ATTEMPT: &'static str = "windlass.dev/attempt";
     /// Shard of the attempt.
     pub const SHARD: &'static str = "windlass.dev/shard";
+    /// Name of the schedule that a CronJob triggers, as a label value; of runs and CronJobs.
+    pub const SCHEDULE: &'static str = "windlass.dev/schedule";
+    /// Id of the schedule that a CronJob triggers.
+    pub const SCHEDULE_ID: &'static str = "windlass.dev/schedule-id";
     /// Set when the pod may be deleted: its end is stored, its log is kept.
     pub const RELEASED: &'static str = "windlass.dev/released";
 }
@@ -44,6 +48,8 @@ impl Annotation {
     pub const PIPELINE: &'static str = "windlass.dev/pipeline";
     /// Full name of the step.
     pub const STEP: &'static str = "windlass.dev/step";
+    /// Full name of the schedule.
+    pub const SCHEDULE: &'static str = "windlass.dev/schedule";
     /// Id of the request that created a Secret.
     pub const REQUEST_ID: &'static str = "windlass.dev/request-id";
     /// Present when exit code 0 after a deletion or eviction counts as success.

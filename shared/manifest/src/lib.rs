@@ -5,6 +5,8 @@
 //! the run, the step and the attempt (I2), and the inputs are never changed (behaviours E39).
 
 mod context;
+mod cron_job;
+mod cron_pattern;
 mod error;
 mod labels;
 mod merge;
@@ -16,10 +18,12 @@ mod step;
 mod volumes;
 
 pub use context::{File, Run, RunContext, Settings, Workspace, WorkspaceDefault, script_key};
+pub use cron_job::{ClientSecret, TOKEN_KEY, Trigger, cron_job};
+pub use cron_pattern::cron_job_pattern;
 pub use error::ManifestError;
 pub use labels::{Annotation, Identity, Label, is_reserved_label, label_value};
 pub use merge::strategic_merge;
-pub use names::{MAX_NAME, owner_name, pod_name};
+pub use names::{MAX_CRON_JOB_NAME, MAX_NAME, cron_job_name, owner_name, pod_name};
 pub use owner::{OwnerRef, owner};
 pub use pod::pod;
 pub use resolved::{context, step};

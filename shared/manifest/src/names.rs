@@ -1,13 +1,15 @@
-//! Names of pods and owner objects: a readable prefix and a hash of the exact identity.
+//! Names of pods, owner objects and CronJobs: a readable prefix and a hash of the exact identity.
 //!
 //! Valid and length-safe for every input, and as injective as 80 bits of SHA-256 (behaviours N1 to N5, E26 to E28). They fit a DNS
 //! label, since kubelets cut host names there.
 
 use sha2::{Digest, Sha256};
-use windlass_ids::{AttemptId, RunId};
+use windlass_ids::{AttemptId, InstallationId, RunId};
 
 /// Longest name that is made, a DNS label.
 pub const MAX_NAME: usize = 63;
+/// Longest name of a CronJob: its Jobs get eleven characters more.
+pub const MAX_CRON_JOB_NAME: usize = 52;
 /// Characters of the hash.
 pub(crate) const HASH: usize = 16;
 /// Longest part that comes from the run's name.
@@ -31,6 +33,20 @@ pub fn owner_name(run_name: &str, run: RunId) -> String {
     let mut hash = Sha256::new_with_prefix(b"windlass owner\0");
     hash.update(run.as_bytes());
     join(&[&readable(run_name, MAX_NAME - HASH - 1), &base32(&hash.finalize())])
+}
+
+/// Name of the CronJob of a schedule. The same when the schedule is exported again, and never that of a CronJob that somebody else made.
+pub fn cron_job_name(installation: InstallationId, namespace: &str, schedule: &str) -> String {
+    let mut hash = Sha256::new_with_prefix(b"windlass cron job\0");
+    hash.update(installation.as_bytes());
+    for text in [namespace, schedule] {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    join(&[
+        &readable(schedule, MAX_CRON_JOB_NAME - HASH - 1),
+        &base32(&hash.finalize()),
+    ])
 }
 
 fn join(parts: &[&str]) -> String {
@@ -112,6 +128,22 @@ mod tests {
         );
     }
 
+    /// behaviours F4, N1, E28
+    #[test]
+    fn the_name_of_a_cron_job_follows_installation_namespace_and_schedule() {
+        let installation = InstallationId::from_bytes([7; 16]);
+        let name = |namespace: &str, schedule: &str| cron_job_name(installation, namespace, schedule);
+        // What was applied is replaced by this name when it is applied again.
+        assert_eq!(name("ml", "nightly"), "nightly-phemfdpkap0wra5a");
+        let other = cron_job_name(InstallationId::from_bytes([8; 16]), "ml", "nightly");
+        assert_ne!(name("ml", "nightly"), other);
+        assert_ne!(name("m", "lnightly"), name("ml", "nightly"));
+        let long = "a".repeat(62);
+        let (one, two) = (name("ml", &format!("{long}b")), name("ml", &format!("{long}c")));
+        assert_ne!(one, two, "what was cut off still counts");
+        assert_eq!(one.len(), MAX_CRON_JOB_NAME);
+    }
+
     /// behaviours N3, E27
     #[test]
     fn steps_whose_readable_names_are_equal_get_different_pods() {
@@ -134,6 +166,11 @@ mod tests {
             let one = pod_name(&run_name, &step_name, attempt(run, first.0, first.1));
             assert_dns_label(&one);
             assert_dns_label(&owner_name(&run_name, RunId::from_bytes(run)));
+            let cron_job = cron_job_name(InstallationId::from_bytes(run), &run_name, &step_name);
+            assert_dns_label(&cron_job);
+            prop_assert!(cron_job.len() <= MAX_CRON_JOB_NAME, "{}", cron_job);
+            let swapped = cron_job_name(InstallationId::from_bytes(run), &step_name, &run_name);
+            prop_assert_eq!(cron_job == swapped, run_name == step_name);
             let other = pod_name(&run_name, &step_name, attempt(run, second.0, second.1));
             prop_assert_eq!(one == other, first == second);
             prop_assert_eq!(&one, &pod_name(&run_name, &step_name, attempt(run, first.0, first.1)));

@@ -22,7 +22,7 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 33] = [
+const EXPECTED: [(&str, Needs); 34] = [
     ("GetServerInfo", Needs::Token),
     ("GetPipelineSchema", Needs::Token),
     ("ListClusters", Needs::Token),
@@ -47,6 +47,7 @@ const EXPECTED: [(&str, Needs); 33] = [
     ("GetSchedule", Needs::Role(1)),
     ("ListSchedules", Needs::Role(1)),
     ("GetSchedulePipeline", Needs::Role(1)),
+    ("ExportSchedule", Needs::Role(1)),
     ("CreateSchedule", Needs::Role(2)),
     ("UpdateSchedule", Needs::Role(2)),
     ("DeleteSchedule", Needs::Role(2)),

@@ -17,27 +17,29 @@ use windlass_tests::iris::{Parameters, cross_validate};
 use windlass_tests::real_cluster::{RealCluster, TestNamespace};
 use windlass_tests::wait::until;
 
+use super::cron_job::{SUBMITTER, a_cron_job_runs_its_schedule};
+
 const RELEASE: &str = "it";
 const RELEASED: &str = "app.kubernetes.io/instance=it";
 /// Where the services listen, at the address of the cluster.
-const SCHEDULER_PORT: u16 = 17600;
+pub(super) const SCHEDULER_PORT: u16 = 17600;
 const RELAY_PORT: u16 = 17601;
 const EXECUTOR_PORT: u16 = 17602;
 /// A token that may only look.
 const VIEWER: &str = "token-of-a-viewer";
 
 /// What a test installs, and where.
-struct Installation {
-    cluster: RealCluster,
-    client: kube::Client,
+pub(super) struct Installation {
+    pub(super) cluster: RealCluster,
+    pub(super) client: kube::Client,
     home: TestNamespace,
-    steps: TestNamespace,
-    folder: tempfile::TempDir,
-    host: String,
+    pub(super) steps: TestNamespace,
+    pub(super) folder: tempfile::TempDir,
+    pub(super) host: String,
     port: String,
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -153,12 +155,16 @@ impl Installation {
             "name": "looker", "sha256": windlass_service::token_digest(VIEWER),
             "roles": [{"role": "viewer", "namespaces": [self.steps.name]}],
         });
+        let submitter = json!({
+            "name": "cron-job", "sha256": windlass_service::token_digest(SUBMITTER),
+            "roles": [{"role": "submitter", "namespaces": [self.steps.name]}],
+        });
         json!({
             "image": {"repository": "windlass", "tag": "test", "pullPolicy": "Never"},
             "stepNamespaces": [self.steps.name],
             "hostNetwork": {"enabled": true, "address": self.host},
             "workspaceVolume": {"hostPath": {"path": workspace, "type": "Directory"}},
-            "access": {"entries": [viewer]},
+            "access": {"entries": [viewer, submitter]},
             "scheduler": {"port": SCHEDULER_PORT, "persistence": storage},
             "logRelay": {"port": RELAY_PORT, "persistence": storage},
             "executor": {"port": EXECUTOR_PORT, "replicas": 1, "extraEnv": api_server},
@@ -175,7 +181,7 @@ impl Installation {
     }
 
     /// What the pods say, for failures.
-    fn state(&self) -> String {
+    pub(super) fn state(&self) -> String {
         let kubectl = |args: &[&str]| {
             let mut kubectl = chart::program("kubectl");
             kubectl.arg("--kubeconfig").arg(self.cluster.kubeconfig());
@@ -196,7 +202,7 @@ impl Installation {
         text(&secret.data.expect("data")[key].0)
     }
 
-    fn windlass(&self, token: &str, args: &[&str]) -> Output {
+    pub(super) fn windlass(&self, token: &str, args: &[&str]) -> Output {
         let mut windlass = Command::new(binary("windlass"));
         windlass
             .args(args)
@@ -208,7 +214,7 @@ impl Installation {
         windlass.output().expect("windlass runs")
     }
 
-    async fn nothing_left<K>(&self, what: &str, api: Api<K>, labels: &str)
+    pub(super) async fn nothing_left<K>(&self, what: &str, api: Api<K>, labels: &str)
     where
         K: Clone + DeserializeOwned + std::fmt::Debug + Resource,
     {
@@ -268,6 +274,8 @@ async fn the_services_run_as_pods_and_iris_through_them() {
     assert!(text(&refused.stderr).contains("submitter"), "{}", text(&refused.stderr));
     let unknown = installation.windlass("wrong", &["list"]);
     assert!(!unknown.status.success(), "{}", text(&unknown.stdout));
+
+    a_cron_job_runs_its_schedule(&installation, &workspace, &authority).await;
 
     // An upgrade that changes nothing keeps tokens, certificates and pods.
     let pods = async || {

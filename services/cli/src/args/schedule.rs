@@ -46,6 +46,8 @@ pub enum ScheduleCommand {
     Resume(ScheduleNamesArgs),
     /// Run the pipeline of a schedule now.
     Trigger(ScheduleTriggerArgs),
+    /// Print a CronJob whose Jobs trigger a schedule, for `kubectl apply`.
+    Export(ScheduleExportArgs),
 }
 
 /// When a schedule fires.
@@ -217,6 +219,7 @@ pub struct ScheduleNamesArgs {
 Examples:
   windlass schedule trigger nightly
   windlass watch $(windlass schedule trigger nightly)
+  windlass schedule trigger nightly --wait           exits as the run does
 
 It runs whatever the schedule's times and overlap policy say, and also while it is paused.")]
 /// Arguments of `schedule trigger`.
@@ -226,7 +229,77 @@ pub struct ScheduleTriggerArgs {
     /// Makes the trigger repeatable: the same id answers with the same run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Do as when it fires: nothing (and no failure) with `skip` while a run of it has not ended; with `replace` that run is cancelled.
+    #[arg(long)]
+    pub obey_overlap: bool,
+    /// Wait for the end of the run, and exit as it did.
+    #[arg(long)]
+    pub wait: bool,
     /// How to print the run.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass schedule export nightly --image ghcr.io/acme/windlass:1.2 \\
+    --pod-server https://windlass-scheduler.windlass.svc:7600 --secret windlass-client --secret-ca \\
+    --pause | kubectl apply -f -
+  kubectl create secret generic windlass-client -n default --from-file token --from-file ca.crt
+
+Each Job triggers the schedule once, with its uid as request id, however many pods it needs; it ends as the
+run does. The schedule's overlap policy is obeyed by the server, and counts all runs of the schedule.
+With --pause the schedule fires no more by itself, and the CronJob does.")]
+/// Arguments of `schedule export`.
+pub struct ScheduleExportArgs {
+    /// Name of the schedule.
+    pub name: String,
+    /// Pause the schedule, so that only the CronJob fires.
+    #[arg(long)]
+    pub pause: bool,
+    /// What the CronJob is like.
+    #[command(flatten)]
+    pub cron_job: CronJobArgs,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t = super::Format::Yaml, value_name = "FORMAT")]
+    pub output: super::Format,
+}
+
+/// What a CronJob is like.
+#[derive(Args, Clone, Debug)]
+pub struct CronJobArgs {
+    /// Image that has `windlass`.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// Address of the server as pods reach it [default: the address that this command uses].
+    #[arg(long, value_name = "URL")]
+    pub pod_server: Option<String>,
+    /// Secret whose key `token` has the token that the pods show; in the namespace of the schedule.
+    #[arg(long, value_name = "NAME")]
+    pub secret: Option<String>,
+    /// The Secret's key `ca.crt` is the authority of the server.
+    #[arg(long, requires = "secret")]
+    pub secret_ca: bool,
+    /// The Secret's keys `tls.crt` and `tls.key` are a certificate that is shown to the server.
+    #[arg(long, requires = "secret")]
+    pub secret_cert: bool,
+    /// Service account of the pods, which get none of its tokens [default: the namespace's].
+    #[arg(long, value_name = "NAME")]
+    pub service_account: Option<String>,
+    /// Whether the CronJob starts no Jobs [default: as the schedule is paused; false with --pause].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub suspend: Option<bool>,
+    /// Jobs end when their run is accepted, and do not wait for its end.
+    #[arg(long)]
+    pub detach: bool,
+    /// How many Jobs that succeeded are kept [default: 3].
+    #[arg(long, value_name = "N")]
+    pub keep_succeeded: Option<u32>,
+    /// How many Jobs that failed are kept [default: 3].
+    #[arg(long, value_name = "N")]
+    pub keep_failed: Option<u32>,
+    /// How long a Job that has ended is kept [default: 7d].
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub ttl: Option<Duration>,
 }

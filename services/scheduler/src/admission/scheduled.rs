@@ -17,7 +17,7 @@ use crate::store::{Operation, RunSchedule};
 /// The environment variable that tells a step when its fire was due.
 const SCHEDULED_TIME: &str = "WINDLASS_SCHEDULED_TIME";
 /// The label by which the runs of a schedule are listed.
-pub(crate) const SCHEDULE_LABEL: &str = "windlass.dev/schedule";
+pub(crate) const SCHEDULE_LABEL: &str = windlass_manifest::Label::SCHEDULE;
 
 /// Which run is to be made, but for its pipeline.
 #[derive(Debug)]

@@ -307,6 +307,7 @@ impl Request {
                 created: header.created,
                 ..request
             }),
+            obeys_overlap: false,
             reservations: vec![reservation, named],
             reply,
         }))?;

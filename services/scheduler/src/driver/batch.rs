@@ -91,11 +91,20 @@ impl Batch {
             packed,
             request,
             reused,
+            obeys_overlap,
             reservations,
             reply,
         } = submission;
         let of = header.fixed.schedule.clone().map(|of| (of, header.name.clone()));
         let run = header.id;
+        let replaced = match of.as_ref().filter(|_| obeys_overlap) {
+            Some((of, _)) => self.make_way(live, of),
+            None => Ok(Vec::new()),
+        };
+        let replaced = match replaced {
+            Ok(replaced) => replaced,
+            Err(error) => return self.held.answers.push(Answer::SubmissionRefused(reply, error)),
+        };
         if let Err(rejection) = self.accept(live, header, (definition, packed), reused, request) {
             // Ids are random: this is another one of them.
             tracing::warn!(%rejection, "submission refused by the core");
@@ -103,6 +112,7 @@ impl Batch {
             return self.held.answers.push(Answer::SubmissionRefused(reply, error));
         }
         if let Some((of, name)) = of {
+            self.replace(live, &of.name, replaced);
             self.triggered(live, &of, (run, name));
         }
         self.held.answers.push(Answer::Submitted(reply));

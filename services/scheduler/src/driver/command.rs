@@ -57,6 +57,8 @@ pub(crate) struct Submission {
     pub(crate) request: Option<RequestRecord>,
     /// Steps of a retried run that do not run again.
     pub(crate) reused: Vec<Reused>,
+    /// Whether the overlap policy of its schedule decides.
+    pub(crate) obeys_overlap: bool,
     /// Kept until the commit is durable or has failed.
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) reply: oneshot::Sender<Result<(), SubmitError>>,

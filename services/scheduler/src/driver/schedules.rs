@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use windlass_ids::{RunId, RunName};
+use windlass_ids::{RunId, RunName, ScheduleId};
 use windlass_scheduling::{Event, Scheduler};
 
 use super::batch::{Batch, Live};
@@ -10,6 +10,7 @@ use super::command::{ScheduleChange, ScheduleOrder, ScheduleRefusal};
 use super::held::Answer;
 use super::reservations::Reservation;
 use crate::admission::Made;
+use crate::errors::SubmitError;
 use crate::metric;
 use crate::schedules::{Changed, FireOrder, Fired, Plan, RETRY, actor};
 use crate::store::{
@@ -94,21 +95,45 @@ impl Batch {
         schedule
     }
 
+    /// What has to end for a triggered run that obeys the overlap policy of its schedule.
+    ///
+    /// # Errors
+    /// When the policy forbids it, which is recorded.
+    pub(super) fn make_way(&mut self, live: &mut Live, of: &RunSchedule) -> Result<Vec<RunId>, SubmitError> {
+        let Some(schedule) = live.schedules.get(of.id) else {
+            return Ok(Vec::new());
+        };
+        let (overlap, running) = (schedule.settings.overlap, running(live, of.id));
+        match (overlap, running.first()) {
+            (Overlap::Skip, Some(run)) => {
+                self.note(live, of.id, FireOutcome::Overlapped, None);
+                Err(SubmitError::Overlapped { run: *run })
+            }
+            (Overlap::Replace, _) => Ok(running),
+            (Overlap::Allow, _) | (Overlap::Skip, None) => Ok(Vec::new()),
+        }
+    }
+
     /// A person has asked for a run of a schedule, and it is accepted.
     pub(super) fn triggered(&mut self, live: &mut Live, of: &RunSchedule, run: (RunId, RunName)) {
-        let Some(mut schedule) = live.schedules.next_version(of.id) else {
+        self.note(live, of.id, FireOutcome::Triggered, Some(run));
+    }
+
+    /// Records what was made of a trigger.
+    fn note(&mut self, live: &mut Live, id: ScheduleId, outcome: FireOutcome, run: Option<(RunId, RunName)>) {
+        let Some(mut schedule) = live.schedules.next_version(id) else {
             return;
         };
         schedule.progress.record(FireRecord {
             time: self.now,
             last: self.now,
             count: 1,
-            outcome: FireOutcome::Triggered,
-            run: Some(run),
+            outcome,
+            run,
             message: String::new(),
             recorded: self.now,
         });
-        count(FireOutcome::Triggered, 1);
+        count(outcome, 1);
         self.put(live, schedule, None);
     }
 
@@ -140,11 +165,7 @@ impl Batch {
     /// Starts the run of a fire, unless a run that has begun meanwhile forbids it.
     fn start(&mut self, live: &mut Live, mut schedule: Schedule, plan: &Plan, made: (Made, Reservation)) {
         let (made, reservation) = made;
-        let running: Vec<RunId> = live
-            .schedules
-            .active_runs(schedule.id)
-            .filter(|run| is_running(&live.core, *run))
-            .collect();
+        let running = running(live, schedule.id);
         if schedule.settings.overlap == Overlap::Skip && !running.is_empty() {
             return self.settle(live, schedule, plan, FireOutcome::Overlapped, String::new());
         }
@@ -162,7 +183,7 @@ impl Batch {
         }
         self.held.reservations.push(reservation);
         if schedule.settings.overlap == Overlap::Replace {
-            self.replace(live, &schedule, running);
+            self.replace(live, &schedule.name, running);
         }
         count(FireOutcome::Started, 1);
         if let Some(time) = plan.start {
@@ -173,13 +194,13 @@ impl Batch {
         self.put(live, schedule, None);
     }
 
-    fn replace(&mut self, live: &mut Live, schedule: &Schedule, running: Vec<RunId>) {
+    pub(super) fn replace(&mut self, live: &mut Live, schedule: &str, running: Vec<RunId>) {
         for run in running {
             let event = Event::RunCancelled {
                 run,
                 grace: None,
-                reason: format!("replaced by the next run of schedule {}", schedule.name).into(),
-                by: actor(&schedule.name).into(),
+                reason: format!("replaced by the next run of schedule {schedule}").into(),
+                by: actor(schedule).into(),
             };
             // One that has ended meanwhile needs no end.
             live.core.handle(self.now, event, &mut self.decision).ok();
@@ -194,6 +215,12 @@ impl Batch {
         schedule.settle(plan, self.now, outcome, None, message);
         self.put(live, schedule, None);
     }
+}
+
+/// The runs of a schedule that have not ended.
+fn running(live: &Live, schedule: ScheduleId) -> Vec<RunId> {
+    let runs = live.schedules.active_runs(schedule);
+    runs.filter(|run| is_running(&live.core, *run)).collect()
 }
 
 fn is_running(core: &Scheduler, run: RunId) -> bool {

@@ -80,6 +80,7 @@ of_namespaces! {
     schedule::ResumeScheduleRequest,
     schedule::TriggerScheduleRequest,
     schedule::GetSchedulePipelineRequest,
+    schedule::ExportScheduleRequest,
 }
 
 /// The message of a request that its caller may make.

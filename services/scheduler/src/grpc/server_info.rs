@@ -12,7 +12,7 @@ use windlass_pipeline::schema::json_schema;
 use super::Api;
 
 /// What this server can do beyond protocol 1.
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 11] = [
     "explain",
     "watch-resume",
     "confirm-dead",
@@ -22,6 +22,7 @@ const CAPABILITIES: [&str; 10] = [
     "retry",
     "secrets",
     "schedules",
+    "schedule-export",
     "clusters",
 ];
 

@@ -145,6 +145,9 @@ fn of_submit(error: &SubmitError) -> Outline {
         SubmitError::NameTaken { name, namespace } => Outline::new(Code::AlreadyExists, "NAME_TAKEN")
             .with("run", name.as_str())
             .with("namespace", namespace.as_str()),
+        SubmitError::Overlapped { run } => {
+            Outline::new(Code::FailedPrecondition, "OVERLAPPED").with("run", run.to_string())
+        }
         SubmitError::StoreFull => Outline::new(Code::ResourceExhausted, "STORE_FULL")
             .retry(RETRY_LATER)
             .quota("store", "free space is below the reserved mark"),
@@ -337,6 +340,15 @@ fn of_schedule(error: &ScheduleError) -> Outline {
         } => Outline::new(Code::AlreadyExists, "REQUEST_ID_REUSED")
             .with("stored_hash", stored_hash)
             .with("offered_hash", offered_hash),
+        ScheduleError::Overlapped { schedule, run } => Outline::new(Code::FailedPrecondition, "OVERLAPPED")
+            .with("schedule", schedule)
+            .with("run", run.as_str()),
+        ScheduleError::InvalidExport(problems) => {
+            Outline::new(Code::InvalidArgument, "INVALID_EXPORT").fields(problems)
+        }
+        ScheduleError::NotExportable { schedule, problems } => Outline::new(Code::FailedPrecondition, "NOT_EXPORTABLE")
+            .with("schedule", schedule)
+            .fields(problems),
         ScheduleError::StoreFull => Outline::new(Code::ResourceExhausted, "STORE_FULL")
             .retry(RETRY_LATER)
             .quota("store", "free space is below the reserved mark"),

@@ -90,6 +90,10 @@ pub const NEEDS: &[(&str, Need)] = &[
         Need::InNamespace(Role::Viewer),
     ),
     (
+        "/windlass.schedule.v1.ScheduleService/ExportSchedule",
+        Need::InNamespace(Role::Viewer),
+    ),
+    (
         "/windlass.schedule.v1.ScheduleService/CreateSchedule",
         Need::InNamespace(Role::Submitter),
     ),

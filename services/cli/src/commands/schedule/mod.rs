@@ -1,5 +1,6 @@
 //! `windlass schedule`.
 
+mod export;
 mod show;
 mod spec;
 
@@ -46,6 +47,7 @@ async fn with_server(session: &Session, command: &ScheduleCommand) -> Result<Exi
         ScheduleCommand::Pause(args) => each(args, async |name| pause(session, name).await).await,
         ScheduleCommand::Resume(args) => each(args, async |name| resume(session, name).await).await,
         ScheduleCommand::Trigger(args) => trigger(session, args).await,
+        ScheduleCommand::Export(args) => export::run(session, args).await,
         ScheduleCommand::Create(_) | ScheduleCommand::Update(_) => Ok(Exit::Succeeded),
     }
 }
@@ -215,16 +217,30 @@ async fn trigger(session: &Session, args: &ScheduleTriggerArgs) -> Result<Exit> 
         namespace: session.namespace.clone(),
         request_id: args.request_id.clone().unwrap_or_else(super::request_id),
         schedule: args.name.clone(),
+        obey_overlap_policy: args.obey_overlap,
     };
-    let triggered = call!(session, trigger_schedule, request)?;
+    let triggered = match call!(session, trigger_schedule, request) {
+        // That is what the policy is for.
+        Err(error) if error.reason.as_deref() == Some("OVERLAPPED") => {
+            output::note(format!("skipped: {}", error.message));
+            return Ok(Exit::Succeeded);
+        }
+        triggered => triggered?,
+    };
     if !triggered.created {
         output::note("an earlier request with this id had created the run");
     }
     let run = triggered
         .run
         .ok_or_else(|| CliError::failed("the server answered without the run"))?;
-    output::data(args.output.output, &to_json(&run), || run.name.clone())?;
-    Ok(Exit::Succeeded)
+    if !args.wait {
+        output::data(args.output.output, &to_json(&run), || run.name.clone())?;
+        return Ok(Exit::Succeeded);
+    }
+    output::note(format!("run {} is accepted", run.name));
+    let ended = super::wait::ended(session, &run).await?;
+    output::data(args.output.output, &to_json(&ended), || super::wait::summary(&ended))?;
+    Ok(super::exit_of(&ended))
 }
 
 /// A schedule afterwards; none of one that is deleted, with what is said about it.

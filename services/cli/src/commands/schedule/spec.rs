@@ -144,7 +144,7 @@ pub(super) fn locate(mut error: CliError, file: Option<&PipelineFile>) -> CliErr
     error
 }
 
-fn flag(path: &str) -> String {
+pub(super) fn flag(path: &str) -> String {
     let Some(field) = path.strip_prefix("spec.") else {
         return path.to_owned();
     };

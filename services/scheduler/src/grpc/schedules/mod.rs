@@ -1,6 +1,7 @@
 //! ScheduleService.
 
 mod change;
+mod export;
 mod mask;
 mod read;
 mod trigger;
@@ -104,6 +105,13 @@ impl ScheduleService for Api {
         Ok(Response::new(
             self.trigger(user, traceparent, permitted(request)?).await?,
         ))
+    }
+
+    async fn export_schedule(
+        &self,
+        request: Request<wire::ExportScheduleRequest>,
+    ) -> Result<Response<wire::ExportScheduleResponse>, Status> {
+        Ok(Response::new(self.export(&permitted(request)?)?))
     }
 
     async fn get_schedule_pipeline(

@@ -204,7 +204,7 @@ pub(super) fn resource_name(namespace: &Namespace, name: &str) -> String {
     format!("namespaces/{}/schedules/{name}", namespace.as_str())
 }
 
-fn state(schedule: &Schedule) -> wire::ScheduleState {
+pub(super) fn state(schedule: &Schedule) -> wire::ScheduleState {
     if schedule.paused {
         wire::ScheduleState::Paused
     } else if schedule.progress.next.is_none() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use windlass_api::schedule::v1 as wire;
+use windlass_ids::RunName;
 
 use super::{Fresh, invalid};
 use crate::admission::{self, Made, Scheduled};
@@ -28,9 +29,11 @@ impl Api {
             ));
         }
         let namespace = lookup::namespace(&request.namespace)?;
-        let content = request.schedule.as_bytes();
+        let mut content = request.schedule.clone().into_bytes();
+        // No name has such an end; a trigger that obeys no policy is known by its name alone, as ever.
+        content.extend(request.obey_overlap_policy.then_some(0));
         let fresh = self
-            .fresh_change(&namespace, &request.request_id, Operation::TriggerSchedule, content)
+            .fresh_change(&namespace, &request.request_id, Operation::TriggerSchedule, &content)
             .await?;
         let (record, reservation) = match fresh {
             Fresh::New(record, reservation) => (record, reservation),
@@ -68,6 +71,7 @@ impl Api {
             definition: Arc::new(definition),
             packed,
             reused,
+            obeys_overlap: request.obey_overlap_policy,
             request: record.map(|record| RequestRecord {
                 run: Some(header.id),
                 ..record
@@ -75,11 +79,25 @@ impl Api {
             reservations: reservation.into_iter().chain([named]).collect(),
             reply,
         }))?;
-        answer.await.map_err(|_| Unavailable::OutcomeUnknown)??;
+        let answer = answer.await.map_err(|_| Unavailable::OutcomeUnknown)?;
+        answer.map_err(|error| self.named_overlap(&schedule.name, error))?;
         Ok(wire::TriggerScheduleResponse {
             run: Some(self.run_of(&header)),
             created: true,
         })
+    }
+
+    /// With the name of the run that has not ended.
+    fn named_overlap(&self, schedule: &str, error: SubmitError) -> ScheduleError {
+        let SubmitError::Overlapped { run } = error else {
+            return error.into();
+        };
+        let entry = self.shared.runs.get(run);
+        let name = entry.map_or_else(|| RunName(run.to_string()), |entry| entry.meta().header.name.clone());
+        ScheduleError::Overlapped {
+            schedule: schedule.to_owned(),
+            run: name,
+        }
     }
 
     /// The run that this very request made.

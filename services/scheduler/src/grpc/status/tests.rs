@@ -44,6 +44,10 @@ fn all() -> Vec<Status> {
             namespace: namespace.clone(),
         }
         .into(),
+        SubmitError::Overlapped {
+            run: windlass_ids::RunId::from_bytes([7; 16]),
+        }
+        .into(),
         SubmitError::StoreFull.into(),
         SubmitError::QueueFull.into(),
         SubmitError::Unavailable(Unavailable::OutcomeUnknown).into(),
@@ -179,6 +183,17 @@ fn all() -> Vec<Status> {
             offered_hash: text.clone(),
         }
         .into(),
+        ScheduleError::Overlapped {
+            schedule: text.clone(),
+            run: "churn-7k2m".into(),
+        }
+        .into(),
+        ScheduleError::InvalidExport(vec![FieldProblem::new("image", "BAD_VALUE", "must name an image")]).into(),
+        ScheduleError::NotExportable {
+            schedule: text.clone(),
+            problems: vec![FieldProblem::new("spec.interval", "NOT_EXPORTABLE", "no intervals")],
+        }
+        .into(),
         ScheduleError::StoreFull.into(),
         ScheduleError::Submit(SubmitError::QueueFull).into(),
         ScheduleError::PageToken(PageTokenError::OtherRequest).into(),
@@ -231,6 +246,7 @@ fn every_error_has_its_code_reason_and_details() {
     AlreadyExists REQUEST_ID_REUSED
     FailedPrecondition RUN_DELETED
     AlreadyExists NAME_TAKEN
+    FailedPrecondition OVERLAPPED
     ResourceExhausted STORE_FULL retry quota
     ResourceExhausted QUEUE_FULL retry quota
     Unavailable OUTCOME_UNKNOWN retry
@@ -290,6 +306,9 @@ fn every_error_has_its_code_reason_and_details() {
     AlreadyExists SCHEDULE_EXISTS
     ResourceExhausted TOO_MANY_SCHEDULES quota
     AlreadyExists REQUEST_ID_REUSED
+    FailedPrecondition OVERLAPPED
+    InvalidArgument INVALID_EXPORT fields=1
+    FailedPrecondition NOT_EXPORTABLE fields=1
     ResourceExhausted STORE_FULL retry quota
     ResourceExhausted QUEUE_FULL retry quota
     InvalidArgument BAD_PAGE_TOKEN fields=1

@@ -1,5 +1,6 @@
 //! ScheduleService over the wire: behaviours H1 to H5, F4, E5, E30, E38, X13, X17, U7; roadmap 24.
 
+mod exporting;
 mod firing;
 mod managing;
 
@@ -143,6 +144,7 @@ fn trigger(name: &str, id: &str) -> wire::TriggerScheduleRequest {
         namespace: "ml".to_owned(),
         request_id: id.to_owned(),
         schedule: name.to_owned(),
+        obey_overlap_policy: false,
     }
 }
 
