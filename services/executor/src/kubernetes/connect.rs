@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kube::Client;
+use kube::client::AuthError;
 use kube::config::{
     AuthInfo, Cluster, Config, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
+
+use super::renewing;
 
 /// No way to an API server.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +36,43 @@ pub enum ConnectError {
     /// The address or the files that go with it cannot be used.
     #[error("--api-server: cannot be used with what goes with it")]
     ApiServer(#[source] kube::config::KubeconfigError),
+    /// Finding credentials takes too long.
+    #[error("no credentials were found within {}", humantime::format_duration(*.0))]
+    TooSlow(std::time::Duration),
+    /// Finding credentials has panicked.
+    #[error("finding credentials has failed")]
+    Broken,
+    /// A plugin has failed. What it wrote may be a credential, and stays where it is (I8).
+    #[error("credential plugin {command} has failed with {status}")]
+    Plugin {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
+    /// A plugin does not write a credential.
+    #[error("what the credential plugin writes is no ExecCredential")]
+    NoCredential,
     /// The client cannot be made.
     #[error("no client can be made")]
-    Client(#[from] kube::Error),
+    Client(#[source] kube::Error),
+}
+
+impl From<kube::Error> for ConnectError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
+                // With its arguments it may say more than its name.
+                let command = cmd.split_whitespace().next().unwrap_or_default().trim_matches('"');
+                Self::Plugin {
+                    command: command.to_owned(),
+                    status: out.status,
+                }
+            }
+            kube::Error::Auth(AuthError::AuthExecParse(_)) => Self::NoCredential,
+            other => Self::Client(other),
+        }
+    }
 }
 
 fn contexts(known: &[String], current: &Option<String>) -> String {
@@ -93,26 +130,47 @@ pub struct ApiServerArgs {
     pub api_client_key: Option<PathBuf>,
 }
 
-/// A client from a kubeconfig (with a context), else from where kubectl looks, else from the pod that this is.
+/// Where the way to an API server is found, again and again.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A kubeconfig (with a context), else where kubectl looks, else the pod that this is.
+    Kubeconfig(Option<PathBuf>, Option<String>),
+    /// An address, with files.
+    Address(ApiServerArgs),
+}
+
+impl Source {
+    /// The way as it is now.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub(super) async fn config(&self) -> Result<Config, ConnectError> {
+        let config = match self {
+            Self::Kubeconfig(None, None) => Config::infer().await?,
+            Self::Kubeconfig(path, context) => {
+                let kubeconfig = path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from)?;
+                if let Some(context) = context {
+                    know_context(&kubeconfig, context)?;
+                }
+                let options = KubeConfigOptions {
+                    context: context.clone(),
+                    ..KubeConfigOptions::default()
+                };
+                Config::from_custom_kubeconfig(kubeconfig, &options).await?
+            }
+            Self::Address(args) => of_address(args).await?,
+        };
+        Ok(as_executor(config))
+    }
+}
+
+/// A client from a kubeconfig (with a context), else from where kubectl looks, else from the pod that this is. It finds its credentials
+/// again when they are refused.
 ///
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(kubeconfig: Option<&PathBuf>, context: Option<&str>) -> Result<Client, ConnectError> {
-    let config = match (kubeconfig, context) {
-        (None, None) => Config::infer().await?,
-        (path, context) => {
-            let kubeconfig = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from)?;
-            if let Some(context) = context {
-                know_context(&kubeconfig, context)?;
-            }
-            let options = KubeConfigOptions {
-                context: context.map(str::to_owned),
-                ..KubeConfigOptions::default()
-            };
-            Config::from_custom_kubeconfig(kubeconfig, &options).await?
-        }
-    };
-    client(config)
+    renewing::client(Source::Kubeconfig(kubeconfig.cloned(), context.map(str::to_owned))).await
 }
 
 /// A client of the API server that the arguments name; nothing when they name none.
@@ -126,6 +184,10 @@ pub async fn connect_to(args: &ApiServerArgs) -> Result<Option<Client>, ConnectE
     if !args.api_insecure && !server.starts_with("https://") {
         return Err(ConnectError::Plain(server.clone()));
     }
+    renewing::client(Source::Address(args.clone())).await.map(Some)
+}
+
+async fn of_address(args: &ApiServerArgs) -> Result<Config, ConnectError> {
     let text = |path: &Option<PathBuf>| path.as_deref().map(Path::display).map(|path| path.to_string());
     let named = || "windlass".to_owned();
     // The same way as a kubeconfig, so that nothing is done twice: files are read by path, and the token's again and again.
@@ -133,7 +195,7 @@ pub async fn connect_to(args: &ApiServerArgs) -> Result<Option<Client>, ConnectE
         clusters: vec![NamedCluster {
             name: named(),
             cluster: Some(Cluster {
-                server: Some(server.clone()),
+                server: args.api_server.clone(),
                 insecure_skip_tls_verify: Some(args.api_insecure),
                 certificate_authority: text(&args.api_ca_file),
                 ..Cluster::default()
@@ -163,7 +225,7 @@ pub async fn connect_to(args: &ApiServerArgs) -> Result<Option<Client>, ConnectE
         ..Kubeconfig::default()
     };
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    client(config.map_err(ConnectError::ApiServer)?).map(Some)
+    config.map_err(ConnectError::ApiServer)
 }
 
 fn know_context(kubeconfig: &Kubeconfig, context: &str) -> Result<(), ConnectError> {
@@ -178,7 +240,7 @@ fn know_context(kubeconfig: &Kubeconfig, context: &str) -> Result<(), ConnectErr
     })
 }
 
-fn client(mut config: Config) -> Result<Client, ConnectError> {
+fn as_executor(mut config: Config) -> Config {
     // What a refusal means is decided here, call by call; a hidden retry would also be counted nowhere.
     config.default_retry = false;
     // Audit logs and metrics tell by it who asks.
@@ -186,5 +248,5 @@ fn client(mut config: Config) -> Result<Client, ConnectError> {
         http::header::USER_AGENT,
         http::HeaderValue::from_static(concat!("windlass-executor/", env!("CARGO_PKG_VERSION"))),
     ));
-    Ok(Client::try_from(config)?)
+    config
 }

@@ -7,6 +7,7 @@ pub mod owned;
 mod query;
 pub mod reflector;
 pub mod refusal;
+mod renewing;
 pub mod requests;
 pub mod secrets;
 

@@ -4,6 +4,8 @@ mod checking;
 mod common;
 mod connecting;
 mod faults;
+mod gate;
 mod lifecycle;
+mod renewing;
 mod secrets;
 mod session;
