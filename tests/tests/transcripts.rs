@@ -222,6 +222,7 @@ const WITH_SERVER: &[(&str, &str)] = &[
         "secret-put-absent",
         "secret put lake --update-only --env-file warehouse.env",
     ),
+    ("secret-put-empty", "secret put lake --from-stdin password"),
     ("secret-list", "secret list"),
     ("secret-list-json", "secret list -o json"),
     ("secret-delete", "secret delete warehouse lake"),

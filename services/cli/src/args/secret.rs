@@ -59,7 +59,7 @@ Examples:
   windlass secret put warehouse --from-file ca.pem=certs/ca.pem --env-file warehouse.env
   windlass secret put warehouse --remove old-password --update-only
 
-Keys that are not named keep their values; an empty value is kept as such. Values are never taken from the command line,
+Keys that are not named keep their values; an empty value of a file is kept as such. Values are never taken from the command line,
 which every user of the machine can read and shells keep: they come from files or standard input, byte by byte, with the
 newline that `echo` adds. An env file has KEY=VALUE lines; what stands behind the first `=` is the value as it is, empty
 lines and those that begin with # are passed over.")]
@@ -73,6 +73,9 @@ pub struct SecretPutArgs {
     /// Set a key to what standard input has; a terminal is asked without showing what is typed.
     #[arg(long, value_name = "KEY")]
     pub from_stdin: Option<String>,
+    /// Take nothing from standard input for an empty value.
+    #[arg(long, requires = "from_stdin")]
+    pub allow_empty: bool,
     /// Set the keys of a file of KEY=VALUE lines; may be given more than once.
     #[arg(long, value_name = "PATH")]
     pub env_file: Vec<PathBuf>,

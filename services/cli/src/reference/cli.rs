@@ -71,7 +71,13 @@ fn row(text: &mut String, argument: &Arg) {
     let values = if values.is_empty() {
         String::new()
     } else {
-        format!(" One of {}.", values.join(", "))
+        // Help texts end without a full stop.
+        let stop = if help.is_empty() || help.ends_with(['.', ']']) {
+            ""
+        } else {
+            "."
+        };
+        format!("{stop} One of {}.", values.join(", "))
     };
     let defaults: Vec<_> = argument
         .get_default_values()
@@ -140,5 +146,6 @@ mod tests {
         }
         assert!(text.contains("\n## windlass cluster purge\n"), "{text}");
         assert!(text.contains("| `-p, --param NAME=VALUE` |"), "{text}");
+        assert!(text.contains("NO_COLOR is respected. One of `auto`"), "{text}");
     }
 }

@@ -8,6 +8,7 @@ use windlass_scheduling::{AttemptPhase, FailureClass, RunState, StepState};
 use super::meta::RunMeta;
 use super::record::{AttemptRef, RunRecord, StepRef};
 use super::texts;
+use crate::admission::SCHEDULE_LABEL;
 use crate::store::{FailedStep, RunHeader, RunProgress};
 
 /// Most names of upstream steps of one step.
@@ -79,12 +80,7 @@ pub(crate) fn run_from_header(header: &RunHeader) -> wire::Run {
             let (run, name) = &lineage.retry_of;
             run_reference(*run, &name.0)
         }),
-        schedule: header
-            .fixed
-            .schedule
-            .as_ref()
-            .map(|of| of.name.clone())
-            .unwrap_or_default(),
+        schedule: schedule(header),
         scheduled_time: header
             .fixed
             .schedule
@@ -92,6 +88,13 @@ pub(crate) fn run_from_header(header: &RunHeader) -> wire::Run {
             .and_then(|of| of.time)
             .map(timestamp_to_proto),
     }
+}
+
+/// The schedule of a run, and of one that is a retry of such a run: its label is kept, and nobody else may set it.
+fn schedule(header: &RunHeader) -> String {
+    let of = header.fixed.schedule.as_ref().map(|of| &of.name);
+    let of = of.or_else(|| header.fixed.labels.get(SCHEDULE_LABEL));
+    of.cloned().unwrap_or_default()
 }
 
 fn fixed(meta: &RunMeta) -> wire::Run {

@@ -98,7 +98,8 @@ fn is_loopback(address: &str) -> bool {
 
 /// A refusal with the flags of its fields.
 fn locate(mut error: CliError) -> CliError {
-    for (path, _) in &mut error.fields {
+    for (path, wrong) in &mut error.fields {
+        *wrong = spec::with_flags(wrong);
         *path = match FLAGS.iter().find(|(field, _)| field == path) {
             Some((_, flag)) => (*flag).to_owned(),
             None => spec::flag(path),

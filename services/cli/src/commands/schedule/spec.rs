@@ -134,9 +134,11 @@ pub(super) fn locate(mut error: CliError, file: Option<&PipelineFile>) -> CliErr
     if let Some(file) = file {
         error = file.locate(error);
     }
-    error
-        .fields
-        .extend(others.into_iter().map(|(path, wrong)| (flag(&path), wrong)));
+    error.fields.extend(
+        others
+            .into_iter()
+            .map(|(path, wrong)| (flag(&path), with_flags(&wrong))),
+    );
     // The message repeats what stands in the fields.
     if !error.fields.is_empty() || !error.details.is_empty() {
         "the schedule was refused".clone_into(&mut error.message);
@@ -156,6 +158,18 @@ pub(super) fn flag(path: &str) -> String {
         Some((known, flag)) => format!("{flag}{}", field[known.len()..].replacen('.', " ", 1)),
         None => path.to_owned(),
     }
+}
+
+/// A message with the flags for the fields that it names.
+pub(super) fn with_flags(message: &str) -> String {
+    FLAGS.iter().fold(message.to_owned(), |message, (field, flag)| {
+        let message = message.replace(&format!("`{field}`"), flag);
+        // The others are ordinary words, too.
+        match field.contains(char::is_uppercase) {
+            true => message.replace(field, flag),
+            false => message,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -218,5 +232,12 @@ mod tests {
         assert_eq!(flag("spec.catchUpWindow"), "--catch-up-window");
         assert_eq!(flag("spec.labels.team"), "--label team");
         assert_eq!(flag("schedule"), "schedule");
+        assert_eq!(with_flags("must not be before startTime"), "must not be before --start");
+        let window = "means nothing with catchUp NONE";
+        assert_eq!(with_flags(window), "means nothing with --catch-up NONE");
+        assert_eq!(
+            with_flags("`interval` is no cron pattern"),
+            "--every is no cron pattern"
+        );
     }
 }

@@ -36,6 +36,7 @@ fn request(global: &GlobalArgs, args: &SecretPutArgs) -> Result<PutSecretRequest
     let sources = Sources {
         files: &args.from_file,
         stdin: args.from_stdin.as_deref(),
+        allow_empty: args.allow_empty,
         env_files: &args.env_file,
     };
     let data = sources.read()?;

@@ -24,6 +24,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) files: &'a [String],
     /// Key of what standard input has.
     pub(crate) stdin: Option<&'a str>,
+    /// Whether it may have nothing.
+    pub(crate) allow_empty: bool,
     /// Files of `KEY=VALUE` lines.
     pub(crate) env_files: &'a [PathBuf],
 }
@@ -55,7 +57,12 @@ impl Sources<'_> {
             }
         }
         if let Some(key) = self.stdin {
-            add(&mut data, key.to_owned(), read_stdin(key)?)?;
+            let value = read_stdin(key)?;
+            if value.is_empty() && !self.allow_empty {
+                return Err(CliError::bad_input(format!("standard input has nothing for {key}"))
+                    .hint("see why what writes it wrote nothing; --allow-empty keeps an empty value"));
+            }
+            add(&mut data, key.to_owned(), value)?;
         }
         Ok(data)
     }
@@ -138,6 +145,7 @@ mod tests {
         let sources = Sources {
             files,
             stdin: None,
+            allow_empty: false,
             env_files,
         };
         sources.read()

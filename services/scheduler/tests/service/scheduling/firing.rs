@@ -373,3 +373,43 @@ async fn e5_a_fire_whose_pipeline_is_not_allowed_any_more_is_recorded_with_what_
     playing.abort();
     scheduler.stop().await;
 }
+
+/// behaviours H4, E30
+#[tokio::test]
+async fn e30_a_retried_run_names_its_schedule_and_is_no_fire_of_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (scheduler, _) = Scheduler::start_at(config(data.path()), minute(0)).await;
+    let mut client = scheduler.schedules();
+    client
+        .create_schedule(creation("nightly", spec("@yearly")))
+        .await
+        .expect("made");
+    let executor = Executor::new(Identity::new(1), |_, _| Play::Fail(1));
+    let playing = executor.spawn(&scheduler);
+    let run = client
+        .trigger_schedule(trigger("nightly", "t1"))
+        .await
+        .expect("runs")
+        .into_inner()
+        .run;
+    let run = crate::support::ended(&mut scheduler.runs(), &run.expect("a run").name).await;
+    let request = windlass_api::run::v1::RetryRunRequest {
+        namespace: "ml".to_owned(),
+        run: run.name.clone(),
+        request_id: "r1".to_owned(),
+        ..windlass_api::run::v1::RetryRunRequest::default()
+    };
+    let retried = scheduler
+        .runs()
+        .retry_run(request)
+        .await
+        .expect("retried")
+        .into_inner()
+        .run;
+    let retried = retried.expect("a run");
+    assert_eq!((retried.schedule.as_str(), retried.scheduled_time), ("nightly", None));
+    assert_eq!(scheduler.runs_of("nightly").await.len(), 2, "listed with its runs");
+    assert_eq!(scheduler.schedule("nightly").await.started_count, 1);
+    playing.abort();
+    scheduler.stop().await;
+}

@@ -2,7 +2,8 @@
 --
 -- Migrations run at start, in order, each in one transaction. A released migration is never edited. A change is spread over two
 -- releases: the first EXPANDS (adds a table, or a column with a default, and writes both forms), a later one CONTRACTS (drops
--- the old form), so that a release can be rolled back by one.
+-- the old form), so that a migration loses nothing that the release before it wrote. An older release refuses a migrated store all the
+-- same: the way back is a copy.
 
 -- One row: whose store this is.
 CREATE TABLE meta (
