@@ -20,6 +20,7 @@ mod lookup;
 mod metric;
 mod read_model;
 mod relays;
+mod retention;
 mod schedules;
 mod secrets;
 pub mod server;
@@ -29,3 +30,4 @@ pub mod store;
 mod testing;
 
 pub use config::Config;
+pub use retention::RunRetention;

@@ -15,6 +15,7 @@ use crate::driver::{self, Driver, Limits};
 use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
+use crate::retention::{Retention, RunRetention};
 use crate::schedules::{self, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::Store;
@@ -91,6 +92,13 @@ pub async fn run_at(
         jobs: due,
     };
     tokio::spawn(firer.run(drained.clone()));
+    if let RunRetention(Some(keep)) = config.run_retention {
+        let retention = Retention {
+            shared: Arc::clone(&shared),
+            keep,
+        };
+        tokio::spawn(retention.run(drained.clone()));
+    }
     let mut driving = tokio::spawn(driver.run(recovered, drained.clone()));
     let settings = ServeSettings {
         services: grpc::SERVICES.to_vec(),

@@ -8,13 +8,16 @@ use windlass_scheduling::{Decision, Event, Explanation, Rejection, Reused, Sched
 
 use super::ahead::Ahead;
 use super::command::{
-    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExplainOrder, Refusal, Report, Submission,
+    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExpireOrder, ExplainOrder, Refusal, Report,
+    Submission,
 };
 use super::held::{Acknowledgement, Answer, Held};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
 use crate::schedules::Book;
-use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, RequestRecord, RunHeader};
+use crate::store::{
+    CommitBatch, Deletion, DeletionCause, HeaderUpdate, NewRun, PackedDefinition, RequestRecord, RunHeader,
+};
 
 /// The core and what belongs to it: discarded together when a commit fails.
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Batch {
             Command::Submit(submission) => self.submit(live, *submission),
             Command::Change(order) => self.change(live, *order),
             Command::Delete(order) => self.delete(live, *order),
+            Command::Expire(order) => self.expire(live, order),
             Command::Connect(order) => self.connect(live, *order),
             Command::Report(report) => self.report(live, *report),
             Command::Disconnected(gone) => self.disconnected(live, &gone),
@@ -164,9 +168,22 @@ impl Batch {
             return self.refuse(order.reply, Refusal::NotEnded);
         }
         self.remember(order.request, order.reservation);
-        self.commit.deleted.push(order.run);
-        self.held.deleted.push(order.run);
+        self.delete_run(order.run, DeletionCause::Requested);
         self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn expire(&mut self, live: &Live, order: ExpireOrder) {
+        // A run that the core still has ended a moment ago.
+        for run in order.runs.into_iter().filter(|run| live.core.run(*run).is_none()) {
+            self.delete_run(run, DeletionCause::Expired);
+        }
+        self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn delete_run(&mut self, run: RunId, cause: DeletionCause) {
+        let deletion = Deletion { run, cause };
+        self.commit.deleted.push(deletion);
+        self.held.deleted.push(deletion);
     }
 
     pub(super) fn remember(

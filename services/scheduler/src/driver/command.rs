@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Change(Box<ChangeOrder>),
     /// An ended run is to go.
     Delete(Box<DeleteOrder>),
+    /// Runs whose time is over are to go.
+    Expire(ExpireOrder),
     /// An executor opened a stream.
     Connect(Box<ConnectOrder>),
     /// An executor said something.
@@ -77,6 +79,13 @@ pub(crate) struct DeleteOrder {
     pub(crate) run: RunId,
     pub(crate) request: Option<RequestRecord>,
     pub(crate) reservation: Option<Reservation>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Runs whose time is over are to go; those that have not left the core stay.
+#[derive(Debug)]
+pub(crate) struct ExpireOrder {
+    pub(crate) runs: Vec<RunId>,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use windlass_ids::{InstallationId, RunId, Timestamp};
 use windlass_scheduling::{Change, RunSnapshot};
 
-use super::{PackedDefinition, RequestRecord, RunHeader, RunProgress, Schedule, ScheduleWrite, StoreError};
+use super::{Deletion, PackedDefinition, RequestRecord, RunHeader, RunProgress, Schedule, ScheduleWrite, StoreError};
 
 /// Everything that becomes durable together, or not at all.
 ///
@@ -29,7 +29,7 @@ pub struct CommitBatch {
     /// Ended runs whose history goes while their headers stay.
     pub forgotten: Vec<RunId>,
     /// Ended runs that go altogether. Their request ids stay for another [`super::REQUEST_KEY_RETENTION`].
-    pub deleted: Vec<RunId>,
+    pub deleted: Vec<Deletion>,
     /// Schedules that are new, have changed or are gone, in this order. A fire's run and its schedule are in one batch.
     pub schedules: Vec<ScheduleWrite>,
 }
@@ -60,7 +60,8 @@ impl CommitBatch {
     pub(crate) fn weight(&self) -> usize {
         self.changes.len()
             + 8 * (self.new_runs.len() + self.updates.len() + self.requests.len() + self.schedules.len())
-            + 64 * (self.forgotten.len() + self.deleted.len())
+            + 16 * self.deleted.len()
+            + 64 * self.forgotten.len()
     }
 }
 
