@@ -57,6 +57,9 @@ pub struct Config {
     /// How long an ended run is kept with its events and logs: such as `30d`, or `never` to delete none.
     #[arg(long, env = "WINDLASS_RUN_RETENTION", value_name = "DURATION", default_value = "30d")]
     pub run_retention: RunRetention,
+    /// File of webhooks (YAML): who is told, with a signed message, when a run ends.
+    #[arg(long, env = "WINDLASS_WEBHOOKS", value_name = "FILE")]
+    pub webhooks: Option<PathBuf>,
     /// Kubernetes volume source, as JSON, for pipelines whose workspace names no volume.
     #[arg(long, env = "WINDLASS_WORKSPACE_VOLUME", value_name = "JSON")]
     pub workspace_volume: Option<String>,
@@ -99,6 +102,7 @@ impl Config {
             lease: Duration::from_secs(30),
             seal_deadline: Duration::from_secs(120),
             run_retention: RunRetention::DEFAULT,
+            webhooks: None,
             workspace_volume: None,
             default_requests: Vec::new(),
             namespace_limit: None,

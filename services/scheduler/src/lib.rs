@@ -28,6 +28,7 @@ mod shared;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod webhooks;
 
 pub use config::Config;
 pub use retention::RunRetention;

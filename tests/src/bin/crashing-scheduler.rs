@@ -14,8 +14,8 @@ use windlass_ids::{Namespace, RequestId, RunId, Timestamp};
 use windlass_scheduler::Config;
 use windlass_scheduler::server;
 use windlass_scheduler::store::{
-    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, EndedRun, FoundRun, HistoryError, PageToken, Recovery,
-    RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
+    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, Delivery, EndedRun, FoundRun, HistoryError, PageToken,
+    Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
 };
 use windlass_scheduling::Change;
 
@@ -118,6 +118,14 @@ impl Store for CrashingStore {
 
     async fn deleted_among(&self, runs: &[RunId]) -> Result<Vec<RunId>, StoreError> {
         self.inner.deleted_among(runs).await
+    }
+
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.deliveries(target, limit).await
+    }
+
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.delivery_targets().await
     }
 
     async fn history(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<Change>, HistoryError> {

@@ -12,7 +12,7 @@ use crate::definition::RunDefinition;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::{InventoryChunk, Session};
 use crate::schedules::{Changed, FireOrder};
-use crate::store::{PackedDefinition, RequestRecord, RunHeader, Schedule};
+use crate::store::{DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, Schedule};
 
 /// A command; those of executors and of people share a lane, submissions have one of their own.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Delete(Box<DeleteOrder>),
     /// Runs whose time is over are to go.
     Expire(ExpireOrder),
+    /// Something became of a message to another system.
+    Delivered(DeliveredOrder),
     /// An executor opened a stream.
     Connect(Box<ConnectOrder>),
     /// An executor said something.
@@ -86,6 +88,13 @@ pub(crate) struct DeleteOrder {
 #[derive(Debug)]
 pub(crate) struct ExpireOrder {
     pub(crate) runs: Vec<RunId>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Something became of a message to another system.
+#[derive(Debug)]
+pub(crate) struct DeliveredOrder {
+    pub(crate) write: DeliveryWrite,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 

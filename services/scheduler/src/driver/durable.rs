@@ -54,6 +54,9 @@ impl Driver {
             shared.history.remember(&entry);
             shared.runs.remove(entry.meta().header.id);
         }
+        if batch.told {
+            shared.webhooks.wake();
+        }
         shared.relays.explain_pods(shared);
         for job in batch.jobs {
             let id = job.schedule.id;

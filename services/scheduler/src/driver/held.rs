@@ -30,6 +30,8 @@ pub(crate) struct Held {
     pub(crate) reservations: Vec<Reservation>,
     /// Schedules that readers may see as they are now; `None` for one that is gone.
     pub(crate) schedules: Vec<(ScheduleKey, Option<Arc<Schedule>>)>,
+    /// Whether there are messages to other systems.
+    pub(crate) told: bool,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }

@@ -27,8 +27,8 @@ use crate::schedules::{FireJob, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{
-    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, EndedRun, FoundRun, HistoryError, PageToken, Recovery,
-    RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
+    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, Delivery, EndedRun, FoundRun, HistoryError, PageToken,
+    Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
 };
 
 /// A real store whose commits fail while the switch is on; what it was given before is committed.
@@ -95,6 +95,14 @@ impl Store for Faulty {
 
     async fn deleted_among(&self, runs: &[RunId]) -> Result<Vec<RunId>, StoreError> {
         self.inner.deleted_among(runs).await
+    }
+
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.deliveries(target, limit).await
+    }
+
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.delivery_targets().await
     }
 
     async fn history(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<Change>, HistoryError> {

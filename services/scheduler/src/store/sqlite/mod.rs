@@ -7,6 +7,7 @@ mod chunk;
 mod committer;
 mod connection;
 mod deletions;
+mod deliveries;
 mod fold;
 mod gate;
 mod history;
@@ -44,8 +45,8 @@ use self::rows::RowError;
 use self::shared::Shared;
 use super::folder::{FolderLock, io};
 use super::{
-    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, EndedRun, FoundRun, HistoryError, PageToken, RecoveredRuns,
-    Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
+    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, Delivery, EndedRun, FoundRun, HistoryError, PageToken,
+    RecoveredRuns, Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
 };
 
 /// Name of the database in the data folder.
@@ -270,6 +271,18 @@ impl Store for SqliteStore {
             deletions::among(connection, &runs)
         })
         .await
+    }
+
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        let target = target.to_owned();
+        self.read("read messages from", move |connection| {
+            deliveries::waiting(connection, &target, limit)
+        })
+        .await
+    }
+
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError> {
+        self.read("read messages from", deliveries::targets).await
     }
 
     async fn history(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<Change>, HistoryError> {

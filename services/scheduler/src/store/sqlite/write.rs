@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use windlass_ids::{RunId, Timestamp};
 
 use super::rows::{RowError, signed};
-use super::{deletions, schedules};
+use super::{deletions, deliveries, schedules};
 use crate::store::codec::{encode_fixed, encode_progress};
 use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, REQUEST_KEY_RETENTION, RequestRecord};
 
@@ -76,6 +76,9 @@ fn write_batch(transaction: &Transaction<'_>, batch: &CommitBatch) -> Result<(),
     }
     for run in &batch.forgotten {
         forget_history(transaction, *run)?;
+    }
+    for delivery in &batch.deliveries {
+        deliveries::write(transaction, delivery)?;
     }
     for deletion in &batch.deleted {
         deletions::delete(transaction, *deletion, batch.time)?;
