@@ -58,12 +58,11 @@ impl Deliverer {
     /// What waits for targets that are configured no longer goes.
     async fn drop_unknown(&self) {
         let targets = loop {
-            match self.shared.store() {
-                Ok(store) => match store.delivery_targets().await {
+            if let Ok(store) = self.shared.store() {
+                match store.delivery_targets().await {
                     Ok(targets) => break targets,
                     Err(error) => tracing::error!(%error, "store could not be read"),
-                },
-                Err(_) => {}
+                }
             }
             tokio::time::sleep(NO_STORE).await;
         };
