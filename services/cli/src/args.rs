@@ -461,12 +461,24 @@ pub struct ExplainArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  windlass delete churn-7k2m churn-9qd4")]
+#[command(after_help = "\
+Examples:
+  windlass delete churn-7k2m churn-9qd4
+  windlass delete --older-than 7d --filter 'pipeline=churn state=FAILED' --yes")]
 /// Arguments of `delete`.
 pub struct DeleteArgs {
     /// Names, ids or unique prefixes of ended runs.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "older_than", value_name = "RUN")]
     pub runs: Vec<String>,
+    /// All runs of the namespace that ended before so long.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "runs")]
+    pub older_than: Option<Duration>,
+    /// Only those of them that fit, as in `list --filter`.
+    #[arg(long, value_name = "FILTER", requires = "older_than", conflicts_with = "runs")]
+    pub filter: Option<String>,
+    /// Do delete what --older-than finds; without it the runs are only counted.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug)]

@@ -55,6 +55,8 @@ impl From<Exit> for ExitCode {
 pub struct CliError {
     /// Exit status.
     pub exit: Exit,
+    /// Whether a server has no such thing.
+    pub not_found: bool,
     /// What is wrong, one line.
     pub message: String,
     /// Places or causes, a line each.
@@ -75,6 +77,7 @@ impl CliError {
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self {
             exit,
+            not_found: false,
             message: one_line(&message.to_string()),
             details: Vec::new(),
             fields: Vec::new(),
@@ -160,12 +163,16 @@ impl CliError {
         let mut error = Self::new(exit, status.message());
         error.fields = fields.collect();
         error.reason = details.error_info().map(|info| info.reason.as_str().into());
+        error.not_found = status.code() == Code::NotFound;
         match (status.code(), details.error_info().map(|info| info.reason.as_str())) {
             (Code::Unauthenticated, _) => {
                 error.hint("name the file that holds the server's token with --token-file, or set WINDLASS_TOKEN")
             }
             (Code::NotFound, Some("RUN_NOT_FOUND")) => {
                 error.hint("`windlass list` shows the runs; -n names another namespace")
+            }
+            (Code::NotFound, Some("RUN_EXPIRED")) => {
+                error.hint("the server's --run-retention says how long ended runs are kept")
             }
             (Code::NotFound, Some("SCHEDULE_NOT_FOUND")) => {
                 error.hint("`windlass schedule list` shows the schedules; -n names another namespace")

@@ -13,7 +13,7 @@ use tonic::Status;
 use windlass_api::follow::v1::follow_request::Message as Said;
 use windlass_api::follow::v1::follow_response::Message;
 use windlass_api::follow::v1::follow_service_client::FollowServiceClient;
-use windlass_api::follow::v1::{FollowRequest, FollowResponse, RelayHello};
+use windlass_api::follow::v1::{FollowRequest, FollowResponse, KeptRuns, RelayHello};
 use windlass_api::{INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN};
 use windlass_ids::RunId;
 use windlass_service::{AuthenticatedChannel, Backoff, BackoffSettings};
@@ -25,6 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A scheduler that is silent for so long is dialled again.
 const SILENCE: Duration = Duration::from_secs(35);
 const QUEUE: usize = 64;
+/// Runs of one message.
+const KEPT_AT_ONCE: usize = 1_000;
 
 /// Follows the scheduler until shutdown, again after every loss.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Follow {
         let mut responses = client.follow(ReceiverStream::new(requests)).await?.into_inner();
         let first = tokio::time::timeout(SILENCE, responses.next()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("the scheduler is silent"))?;
-        match first.ok_or_else(gone)??.message {
+        let wants_kept = match first.ok_or_else(gone)??.message {
             Some(Message::Welcome(welcome)) => {
                 tracing::info!(
                     protocol = welcome.protocol,
@@ -87,19 +89,24 @@ impl Follow {
                 if !welcome.known && before == welcome.epoch {
                     self.hub.revoke_all().await;
                 }
+                welcome.wants_kept
             }
             other => return Err(Status::internal(format!("a welcome was expected, not {other:?}"))),
-        }
+        };
         self.hub.outbox.restart();
         *welcomed = true;
         metrics::scheduler_connected(true);
         // Writing has a task of its own, so that it never holds up reading.
+        let telling = wants_kept.then(|| tokio::spawn(tell_kept(Arc::clone(&self.hub), said.clone())));
         let mut writing = tokio::spawn(write(Arc::clone(&self.hub), said));
         let ended = tokio::select! {
             ended = self.read(&mut responses) => ended,
             _ = &mut writing => Err(gone()),
         };
         writing.abort();
+        if let Some(telling) = telling {
+            telling.abort();
+        }
         ended
     }
 
@@ -155,6 +162,27 @@ impl Follow {
             Message::Welcome(_) | Message::Heartbeat(_) => {}
         }
         Ok(())
+    }
+}
+
+/// Says of which runs there are logs: those that were deleted while the scheduler was not followed are named in the answer.
+async fn tell_kept(hub: Arc<Hub>, said: mpsc::Sender<FollowRequest>) {
+    let kept = match hub.kept().await {
+        Ok(kept) => Vec::from_iter(kept),
+        Err(error) => {
+            let error = crate::error::chain(&error);
+            return tracing::error!(error, "logs cannot be listed: those of deleted runs may stay");
+        }
+    };
+    for runs in kept.chunks(KEPT_AT_ONCE) {
+        let run_ids = runs.iter().map(|run| run.as_bytes().to_vec()).collect();
+        let request = FollowRequest {
+            message: Some(Said::Kept(KeptRuns { run_ids })),
+            ..FollowRequest::default()
+        };
+        if said.send(request).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -259,16 +259,74 @@ async fn a_forgotten_run_leaves_nothing_behind() {
     cluster.end("uid-0-1", FeedEndReason::Complete);
     scheduler.end_attempt(0, 1);
     scheduler.sealed(1).await;
+    let run = "07070707-0707-0707-0707-070707070707";
+    // What a relay leaves that is killed while it archives.
+    std::fs::write(folder.path().join("archive").join(run).join("main.log#1"), "half").expect("written");
     scheduler.change(|state| {
         state.assigned.clear();
         state.forget = true;
     });
-    let run = "07070707-0707-0707-0707-070707070707";
     until("gone", || {
         let archived = walk(&folder.path().join("archive").join(run));
         archived == 0 && walk(&folder.path().join("live").join(run)) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn i6_a_relay_says_of_which_runs_it_has_logs_when_it_connects() {
+    let folder = tempfile::tempdir().expect("folder");
+    let scheduler = Scheduler::start().await;
+    // Another run is archived, and one more was being written when the relay was stopped.
+    for (place, run) in [("archive", 9), ("live", 8)] {
+        let run = windlass_ids::RunId::from_bytes([run; 16]);
+        std::fs::create_dir_all(folder.path().join(place).join(run.to_string()).join("0")).expect("made");
+    }
+    std::fs::create_dir_all(folder.path().join("archive/lost+found")).expect("made");
+    let relay = Relay::start(folder.path(), &scheduler.address).await;
+    until("what is kept is said", || scheduler.state().kept.len() == 2).await;
+    assert_eq!(Vec::from_iter(scheduler.state().kept.clone()), [[8; 16], [9; 16]]);
+    let cluster = Cluster::default();
+    Executor::new("e1", &cluster).connect(relay.channel());
+    scheduler.assign(source(0, 1, "e1"));
+    cluster.write("uid-0-1", numbered(0..3));
+    cluster.end("uid-0-1", FeedEndReason::Complete);
+    scheduler.end_attempt(0, 1);
+    scheduler.sealed(1).await;
+    // A scheduler that was started anew is told again.
+    scheduler.change(|state| state.cut += 1);
+    until("the new run is said, too", || {
+        scheduler.state().kept.contains(&support::RUN[..])
+    })
+    .await;
+    relay.stop().await;
+}
+
+/// behaviours E12
+#[tokio::test]
+async fn a_reader_of_a_run_that_is_deleted_is_told_so() {
+    let folder = tempfile::tempdir().expect("folder");
+    let scheduler = Scheduler::start().await;
+    let relay = Relay::start(folder.path(), &scheduler.address).await;
+    let cluster = Cluster::default();
+    Executor::new("e1", &cluster).connect(relay.channel());
+    scheduler.assign(source(0, 1, "e1"));
+    cluster.write("uid-0-1", numbered(0..3));
+    let mut stream = open(relay.channel(), request()).await.expect("accepted");
+    let mut client = Client::default();
+    client.read_lines(&mut stream, 3).await;
+    scheduler.change(|state| state.refuse = Some("run run-1 was deleted".to_owned()));
+    let status = loop {
+        match support::within(stream.message()).await {
+            Ok(message) => assert!(message.is_some(), "the stream ends with an error"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        (status.code(), status.message()),
+        (tonic::Code::NotFound, "run run-1 was deleted")
+    );
+    relay.stop().await;
 }
 
 #[tokio::test]

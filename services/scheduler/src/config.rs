@@ -8,6 +8,8 @@ use clap::Parser;
 use windlass_service::TlsArgs;
 use windlass_telemetry::TelemetryArgs;
 
+use crate::retention::RunRetention;
+
 /// The scheduler service: run state, readiness, retries and limits.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "windlass-scheduler", version)]
@@ -52,6 +54,12 @@ pub struct Config {
     /// How long a finished pod is kept for a log relay to seal its log; 0 releases pods at once.
     #[arg(long, env = "WINDLASS_SEAL_DEADLINE", value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
     pub seal_deadline: Duration,
+    /// How long an ended run is kept with its events and logs: such as `30d`, or `never` to delete none.
+    #[arg(long, env = "WINDLASS_RUN_RETENTION", value_name = "DURATION", default_value = "30d")]
+    pub run_retention: RunRetention,
+    /// File of webhooks (YAML): who is told, with a signed message, when a run ends.
+    #[arg(long, env = "WINDLASS_WEBHOOKS", value_name = "FILE")]
+    pub webhooks: Option<PathBuf>,
     /// Kubernetes volume source, as JSON, for pipelines whose workspace names no volume.
     #[arg(long, env = "WINDLASS_WORKSPACE_VOLUME", value_name = "JSON")]
     pub workspace_volume: Option<String>,
@@ -93,6 +101,8 @@ impl Config {
             insecure: false,
             lease: Duration::from_secs(30),
             seal_deadline: Duration::from_secs(120),
+            run_retention: RunRetention::DEFAULT,
+            webhooks: None,
             workspace_volume: None,
             default_requests: Vec::new(),
             namespace_limit: None,

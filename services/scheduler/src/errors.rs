@@ -1,7 +1,7 @@
 //! What can go wrong with a request: one enum for each kind of operation, typed until `grpc::status` turns it into a status.
 
 use windlass_api::refusal::shorten;
-use windlass_ids::{Namespace, RunId, RunName};
+use windlass_ids::{Namespace, RunId, RunName, Timestamp};
 
 pub use crate::grpc::filter::FilterError;
 pub use crate::grpc::page::PageTokenError;
@@ -139,6 +139,26 @@ pub enum LookupError {
         namespace: Namespace,
         /// What was asked for.
         run: String,
+    },
+    /// Somebody has deleted the run.
+    #[error("run {run} of namespace {namespace} was deleted at {}", date(*.time))]
+    RunDeleted {
+        /// The namespace.
+        namespace: Namespace,
+        /// The run.
+        run: RunName,
+        /// When.
+        time: Timestamp,
+    },
+    /// The run was deleted because it had ended long ago.
+    #[error("run {run} of namespace {namespace} has expired: it was deleted at {}", date(*.time))]
+    RunExpired {
+        /// The namespace.
+        namespace: Namespace,
+        /// The run.
+        run: RunName,
+        /// When.
+        time: Timestamp,
     },
     /// Several runs begin with it.
     #[error("{prefix:?} could be {}", .candidates.join(", "))]
@@ -533,6 +553,12 @@ pub enum SessionError {
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+/// A time to the second.
+fn date(time: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(time.as_millis()).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The problems in one line each, as far as a status message can carry them.

@@ -122,7 +122,13 @@ async fn definition(store: &dyn Store, header: &RunHeader) -> Result<RunDefiniti
         .definition(header.id, DefinitionKind::Resolved)
         .await
         .map_err(|error| failed(&error))?
-        .ok_or_else(gone)?;
+        .ok_or_else(gone);
+    let bytes = match bytes {
+        Err(_) if store.run(header.id).await.is_ok_and(|header| header.is_none()) => {
+            return Err(lookup_error(HistoryError::NotFound, header));
+        }
+        bytes => bytes?,
+    };
     let (run, namespace) = (header.id, header.namespace.clone());
     let built = tokio::task::spawn_blocking(move || {
         let resolved: ResolvedPipeline = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
@@ -138,7 +144,11 @@ async fn definition(store: &dyn Store, header: &RunHeader) -> Result<RunDefiniti
 /// What a reader is told when a history cannot be read.
 pub(crate) fn lookup_error(error: HistoryError, header: &RunHeader) -> LookupError {
     match error {
-        HistoryError::NotFound | HistoryError::TooOld { .. } => LookupError::HistoryGone {
+        HistoryError::NotFound => LookupError::UnknownRun {
+            namespace: header.namespace.clone(),
+            run: header.id.to_string(),
+        },
+        HistoryError::TooOld { .. } => LookupError::HistoryGone {
             run: header.name.clone(),
         },
         HistoryError::Store(error) => failed(&error),

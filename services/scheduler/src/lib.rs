@@ -20,6 +20,7 @@ mod lookup;
 mod metric;
 mod read_model;
 mod relays;
+mod retention;
 mod schedules;
 mod secrets;
 pub mod server;
@@ -27,5 +28,7 @@ mod shared;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod webhooks;
 
 pub use config::Config;
+pub use retention::RunRetention;

@@ -9,7 +9,7 @@ use crate::errors::LookupError;
 use crate::history::failed;
 use crate::read_model::RunEntry;
 use crate::shared::Shared;
-use crate::store::{FoundRun, RunHeader};
+use crate::store::{DeletionCause, FoundRun, RunHeader, Store};
 
 /// The namespace of requests that name none.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
@@ -43,10 +43,7 @@ pub(crate) async fn header(shared: &Shared, namespace: &Namespace, run: &str) ->
         .map_err(|error| failed(&error))?
     {
         FoundRun::One(header) => Ok(header),
-        FoundRun::None => Err(LookupError::UnknownRun {
-            namespace: namespace.clone(),
-            run: run.to_owned(),
-        }),
+        FoundRun::None => Err(missing(store.as_ref(), namespace, run).await),
         FoundRun::Ambiguous(headers) => Err(LookupError::Ambiguous {
             prefix: run.to_owned(),
             candidates: headers
@@ -55,6 +52,24 @@ pub(crate) async fn header(shared: &Shared, namespace: &Namespace, run: &str) ->
                 .map(|header| header.name.0)
                 .collect(),
         }),
+    }
+}
+
+/// What is said of a run that is not there.
+pub(crate) async fn missing(store: &dyn Store, namespace: &Namespace, run: &str) -> LookupError {
+    match store.deleted_run(namespace, run).await {
+        Ok(Some(gone)) => {
+            let (namespace, run, time) = (gone.namespace, gone.name, gone.time);
+            match gone.cause {
+                DeletionCause::Requested => LookupError::RunDeleted { namespace, run, time },
+                DeletionCause::Expired => LookupError::RunExpired { namespace, run, time },
+            }
+        }
+        Ok(None) => LookupError::UnknownRun {
+            namespace: namespace.clone(),
+            run: run.to_owned(),
+        },
+        Err(error) => failed(&error),
     }
 }
 
@@ -74,6 +89,13 @@ pub(crate) async fn entry(shared: &Shared, namespace: &Namespace, run: &str) -> 
 pub(crate) async fn entry_of(shared: &Shared, header: &RunHeader) -> Result<Arc<RunEntry>, LookupError> {
     match shared.runs.get(header.id) {
         Some(entry) => Ok(entry),
-        None => shared.history.load(shared.store()?.as_ref(), header).await,
+        None => {
+            let store = shared.store()?;
+            match shared.history.load(store.as_ref(), header).await {
+                // It was deleted since its header was read.
+                Err(LookupError::UnknownRun { namespace, run }) => Err(missing(store.as_ref(), &namespace, &run).await),
+                loaded => loaded,
+            }
+        }
     }
 }

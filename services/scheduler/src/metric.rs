@@ -20,6 +20,12 @@ pub(crate) const UNSEALED_RELEASES: &str = "windlass_scheduler_unsealed_releases
 pub(crate) const WATCHERS: &str = "windlass_scheduler_watchers";
 /// Watchers that were sent away because they were too slow.
 pub(crate) const SLOW_WATCHERS: &str = "windlass_scheduler_slow_watchers_total";
+/// Runs that were deleted, by cause.
+pub(crate) const DELETED_RUNS: &str = "windlass_scheduler_deleted_runs_total";
+/// Runs whose time is over and that stay since their pods or logs are not settled, as of the last look.
+pub(crate) const OVERDUE_RUNS: &str = "windlass_scheduler_overdue_runs";
+/// Tries to deliver messages to other systems, by webhook and outcome (`taken`, `failed`, `refused`, `given_up`).
+pub(crate) const WEBHOOK_MESSAGES: &str = "windlass_scheduler_webhook_messages_total";
 /// Submissions that were refused, by reason.
 pub(crate) const REFUSED_SUBMISSIONS: &str = "windlass_scheduler_refused_submissions_total";
 /// Fires of schedules, by outcome.

@@ -15,10 +15,12 @@ use crate::driver::{self, Driver, Limits};
 use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
+use crate::retention::{Retention, RunRetention};
 use crate::schedules::{self, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::Store;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::webhooks::{Deliverer, Webhooks};
 
 pub use crate::driver::OpenStore;
 
@@ -61,14 +63,19 @@ pub async fn run_at(
         workspace: workspace(&config)?,
         default_requests: default_requests(&config)?,
     };
+    let webhooks = match &config.webhooks {
+        Some(path) => Webhooks::read(path)?,
+        None => Webhooks::default(),
+    };
     let (inbox, outlet) = driver::inbox(Limits::default());
-    let shared = Arc::new(Shared::new(
+    let shared = Shared::new(
         clock,
         inbox,
         timing(&config),
         Relays::new(config.seal_deadline),
         History::new(Bound::default()),
-    ));
+    );
+    let shared = Arc::new(shared.with_webhooks(webhooks));
     let (jobs, due) = schedules::jobs();
     let driver = Driver {
         shared: Arc::clone(&shared),
@@ -91,6 +98,17 @@ pub async fn run_at(
         jobs: due,
     };
     tokio::spawn(firer.run(drained.clone()));
+    if let RunRetention(Some(keep)) = config.run_retention {
+        let retention = Retention {
+            shared: Arc::clone(&shared),
+            keep,
+        };
+        tokio::spawn(retention.run(drained.clone()));
+    }
+    let deliverer = Deliverer {
+        shared: Arc::clone(&shared),
+    };
+    tokio::spawn(deliverer.run(drained.clone()));
     let mut driving = tokio::spawn(driver.run(recovered, drained.clone()));
     let settings = ServeSettings {
         services: grpc::SERVICES.to_vec(),

@@ -16,6 +16,7 @@ use crate::read_model::ReadModel;
 use crate::relays::Relays;
 use crate::schedules::ScheduleModel;
 use crate::store::Store;
+use crate::webhooks::Webhooks;
 
 /// Most watchers at a time.
 const MAX_WATCHERS: usize = 20_000;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) renders: Arc<Semaphore>,
     pub(crate) lanes: Lanes,
+    pub(crate) webhooks: Arc<Webhooks>,
     partition: RwLock<Option<Partition>>,
 }
 
@@ -75,7 +77,16 @@ impl Shared {
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             renders: Arc::new(Semaphore::new(MAX_RENDERS)),
             lanes: Lanes::default(),
+            webhooks: Arc::default(),
             partition: RwLock::default(),
+        }
+    }
+
+    /// With others who are told of ends.
+    pub(crate) fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self {
+            webhooks: Arc::new(webhooks),
+            ..self
         }
     }
 

@@ -10,12 +10,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_ids::{Namespace, RequestId, RunId};
+use windlass_ids::{Namespace, RequestId, RunId, Timestamp};
 use windlass_scheduler::Config;
 use windlass_scheduler::server;
 use windlass_scheduler::store::{
-    CommitBatch, CommitTicket, DefinitionKind, FoundRun, HistoryError, PageToken, Recovery, RequestRecord, RunFilter,
-    RunHeader, RunPage, Store, StoreError,
+    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, Delivery, EndedRun, FoundRun, HistoryError, PageToken,
+    Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
 };
 use windlass_scheduling::Change;
 
@@ -101,6 +101,31 @@ impl Store for CrashingStore {
         limit: usize,
     ) -> Result<RunPage, StoreError> {
         self.inner.list_runs(filter, token, limit).await
+    }
+
+    async fn ended_runs(
+        &self,
+        before: Timestamp,
+        after: Option<EndedRun>,
+        limit: usize,
+    ) -> Result<Vec<EndedRun>, StoreError> {
+        self.inner.ended_runs(before, after, limit).await
+    }
+
+    async fn deleted_run(&self, namespace: &Namespace, reference: &str) -> Result<Option<DeletedRun>, StoreError> {
+        self.inner.deleted_run(namespace, reference).await
+    }
+
+    async fn deleted_among(&self, runs: &[RunId]) -> Result<Vec<RunId>, StoreError> {
+        self.inner.deleted_among(runs).await
+    }
+
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.deliveries(target, limit).await
+    }
+
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.delivery_targets().await
     }
 
     async fn history(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<Change>, HistoryError> {

@@ -335,6 +335,16 @@ impl Hub {
         keys.iter().for_each(|key| self.consider_sealing(key));
     }
 
+    /// The runs of which there are logs, sealed or not.
+    pub(crate) async fn kept(&self) -> Result<BTreeSet<RunId>, ArchiveError> {
+        let mut runs: BTreeSet<RunId> = self.archive.runs().await?.into_iter().collect();
+        let mut folders = tokio::fs::read_dir(&self.live).await?;
+        while let Some(folder) = folders.next_entry().await? {
+            runs.extend(folder.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()));
+        }
+        Ok(runs)
+    }
+
     /// Deletes everything of a run.
     pub(crate) async fn forget(&self, run: RunId) -> Result<(), ArchiveError> {
         let gone: Vec<Attempt> = {

@@ -1,6 +1,6 @@
 //! The archive: sealed logs in an object store, read segment by segment.
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub(crate) type SegmentBlocks = Arc<Vec<Arc<Block>>>;
 #[derive(Debug)]
 pub(crate) struct Archive {
     pub(super) store: Arc<dyn ObjectStore>,
+    /// Where the store keeps it.
+    folder: PathBuf,
     manifests: Cache<AttemptKey, Arc<Manifest>>,
     segments: Cache<(String, u64), SegmentBlocks>,
 }
@@ -77,6 +79,7 @@ impl Archive {
             .with_automatic_cleanup(true);
         Ok(Self {
             store: Arc::new(store),
+            folder: folder.to_owned(),
             manifests: Cache::new(MANIFEST_CACHE_BYTES),
             segments: Cache::new(SEGMENT_CACHE_BYTES),
         })
@@ -182,6 +185,13 @@ impl Archive {
         Ok(Some(blocks))
     }
 
+    /// The runs of which something is kept.
+    pub(crate) async fn runs(&self) -> Result<Vec<RunId>, ArchiveError> {
+        let listed = self.store.list_with_delimiter(None).await?;
+        let folders = listed.common_prefixes.iter();
+        Ok(folders.filter_map(|folder| folder.filename()?.parse().ok()).collect())
+    }
+
     /// Deletes what is kept of a run.
     pub(crate) async fn forget(&self, run: RunId) -> Result<(), ArchiveError> {
         let prefix = format!("{run}");
@@ -195,7 +205,11 @@ impl Archive {
         }
         self.manifests.forget(|key| key.run == run);
         self.segments.forget(|(object, _)| object.starts_with(&prefix));
-        Ok(())
+        // What a killed relay had begun to put is no object yet, and not listed.
+        match tokio::fs::remove_dir_all(self.folder.join(&prefix)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 

@@ -220,6 +220,7 @@ impl Reader {
 
     /// Takes over what the scheduler says of the run.
     async fn admit(&mut self) -> Result<(), TailError> {
+        self.check_run()?;
         let news = {
             let view = self.watch.view();
             let (mut news, version) = view.news_since(self.seen);
@@ -235,6 +236,14 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The run may be deleted while it is read.
+    fn check_run(&self) -> Result<(), TailError> {
+        match self.watch.view().refused.clone() {
+            Some((code, message)) => Err(TailError::RunRefused { code, message }),
+            None => Ok(()),
+        }
     }
 
     fn admit_source(&mut self, log: &Arc<LogSource>, container: String) {
@@ -286,7 +295,12 @@ impl Reader {
         if source.finished {
             return Ok(());
         }
-        let piece = source.read(&self.hub, begin).await?;
+        let read = source.read(&self.hub, begin).await;
+        if read.is_err() {
+            self.check_run()?;
+        }
+        let piece = read?;
+        let source = &mut self.sources[slot];
         source.caught_up = matches!(piece, Piece::UpToDate);
         match piece {
             Piece::UpToDate => {}

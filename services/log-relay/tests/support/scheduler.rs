@@ -43,6 +43,10 @@ pub struct State {
     /// Attempts whose pods were let go.
     pub abandoned: Vec<(u32, u32)>,
     grants: u64,
+    /// Runs of which the relay has logs, as it said.
+    pub kept: BTreeSet<Vec<u8>>,
+    /// What is told to those who read the run, with NOT_FOUND.
+    pub refuse: Option<String>,
 }
 
 /// A source as the scheduler tells it.
@@ -171,6 +175,7 @@ impl Scheduler {
             epoch: 1,
             installation: String::new(),
             known: self.state().known,
+            wants_kept: true,
         });
         out.send(Ok(session.message(0, welcome))).await.ok()?;
         loop {
@@ -225,6 +230,7 @@ impl Session {
                 }
             }
             Some(Said::Subscribe(subscribe)) => self.fresh.push(subscribe),
+            Some(Said::Kept(kept)) => state.kept.extend(kept.run_ids),
             Some(Said::Unsubscribe(gone)) => drop(self.subscriptions.remove(&gone.subscription)),
             _ => {}
         }
@@ -272,6 +278,17 @@ impl Session {
             .filter_map(|assign| assign.source.clone())
             .collect();
         sources.extend(state.elsewhere.clone());
+        if let Some(message) = &state.refuse {
+            for subscription in std::mem::take(&mut self.subscriptions).into_keys() {
+                let refused = RunUpdate {
+                    subscription,
+                    code: 5,
+                    message: message.clone(),
+                    ..RunUpdate::default()
+                };
+                messages.push(self.message(0, Message::Run(refused)));
+            }
+        }
         let numbers: Vec<u64> = self.subscriptions.keys().copied().collect();
         for subscription in numbers {
             let told = self.subscriptions.get_mut(&subscription).expect("there");

@@ -4,17 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use windlass_ids::{RunId, Timestamp};
-use windlass_scheduling::{Decision, Event, Explanation, Rejection, Reused, Scheduler, StepState};
+use windlass_scheduling::{ChangeKind, Decision, Event, Explanation, Rejection, Reused, Scheduler, StepState};
 
 use super::ahead::Ahead;
 use super::command::{
-    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExplainOrder, Refusal, Report, Submission,
+    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExpireOrder, ExplainOrder, Refusal, Report,
+    Submission,
 };
 use super::held::{Acknowledgement, Answer, Held};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
 use crate::schedules::Book;
-use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, RequestRecord, RunHeader};
+use crate::store::{
+    CommitBatch, Deletion, DeletionCause, DeliveryWrite, HeaderUpdate, NewRun, PackedDefinition, RequestRecord,
+    RunHeader,
+};
+use crate::webhooks::Webhooks;
 
 /// The core and what belongs to it: discarded together when a commit fails.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub(crate) struct Live {
     pub(crate) core: Scheduler,
     pub(crate) runs: BTreeMap<RunId, LiveRun>,
     pub(crate) schedules: Book,
+    pub(crate) webhooks: Arc<Webhooks>,
 }
 
 /// What the driver keeps of a run beside the core.
@@ -29,6 +35,8 @@ pub(crate) struct Live {
 pub(crate) struct LiveRun {
     pub(crate) definition: Arc<RunDefinition>,
     pub(crate) ahead: Ahead,
+    /// Of a run of whose end somebody is told.
+    pub(crate) told: Option<Box<RunHeader>>,
 }
 
 /// A batch being made.
@@ -75,6 +83,11 @@ impl Batch {
             Command::Submit(submission) => self.submit(live, *submission),
             Command::Change(order) => self.change(live, *order),
             Command::Delete(order) => self.delete(live, *order),
+            Command::Expire(order) => self.expire(live, order),
+            Command::Delivered(order) => {
+                self.commit.deliveries.push(order.write);
+                self.held.answers.push(Answer::Done(order.reply));
+            }
             Command::Connect(order) => self.connect(live, *order),
             Command::Report(report) => self.report(live, *report),
             Command::Disconnected(gone) => self.disconnected(live, &gone),
@@ -143,6 +156,10 @@ impl Batch {
         let live_run = LiveRun {
             definition: Arc::clone(&definition),
             ahead: Ahead::default(),
+            told: live
+                .webhooks
+                .concern(header.namespace.as_str())
+                .then(|| Box::new(header.clone())),
         };
         live.runs.insert(header.id, live_run);
         if let Some(of) = &header.fixed.schedule {
@@ -174,9 +191,22 @@ impl Batch {
             return self.refuse(order.reply, Refusal::NotEnded);
         }
         self.remember(order.request, order.reservation);
-        self.commit.deleted.push(order.run);
-        self.held.deleted.push(order.run);
+        self.delete_run(order.run, DeletionCause::Requested);
         self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn expire(&mut self, live: &Live, order: ExpireOrder) {
+        // A run that the core still has ended a moment ago.
+        for run in order.runs.into_iter().filter(|run| live.core.run(*run).is_none()) {
+            self.delete_run(run, DeletionCause::Expired);
+        }
+        self.held.answers.push(Answer::Done(order.reply));
+    }
+
+    fn delete_run(&mut self, run: RunId, cause: DeletionCause) {
+        let deletion = Deletion { run, cause };
+        self.commit.deleted.push(deletion);
+        self.held.deleted.push(deletion);
     }
 
     pub(super) fn remember(
@@ -264,17 +294,27 @@ impl Batch {
 
     /// The commit, and what waits for it.
     pub(crate) fn finish(mut self, live: &mut Live) -> (CommitBatch, Held) {
-        let mut followed = BTreeSet::new();
+        let (mut followed, mut ended) = (BTreeSet::new(), BTreeSet::new());
         for change in &self.decision.changes {
             if let Some(run) = live.runs.get_mut(&change.run)
                 && run.ahead.note(change, &run.definition)
             {
                 followed.insert(change.run);
             }
+            if matches!(change.kind, ChangeKind::RunEnded { .. }) {
+                ended.insert(change.run);
+            }
         }
         for run in followed {
             if let (Some(view), Some(live_run)) = (live.core.run(run), live.runs.get(&run)) {
                 let progress = live_run.ahead.progress(&view);
+                if let Some(header) = live_run.told.as_ref().filter(|_| ended.contains(&run)) {
+                    let mut header = RunHeader::clone(header);
+                    header.progress = progress.clone();
+                    let told = live.webhooks.of_end(&header, self.now).into_iter();
+                    self.commit.deliveries.extend(told.map(DeliveryWrite::Put));
+                    self.held.told = true;
+                }
                 self.commit.updates.push(HeaderUpdate { run, progress });
             }
         }

@@ -12,7 +12,7 @@ use crate::definition::RunDefinition;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::{InventoryChunk, Session};
 use crate::schedules::{Changed, FireOrder};
-use crate::store::{PackedDefinition, RequestRecord, RunHeader, Schedule};
+use crate::store::{DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, Schedule};
 
 /// A command; those of executors and of people share a lane, submissions have one of their own.
 #[derive(Debug)]
@@ -23,6 +23,10 @@ pub(crate) enum Command {
     Change(Box<ChangeOrder>),
     /// An ended run is to go.
     Delete(Box<DeleteOrder>),
+    /// Runs whose time is over are to go.
+    Expire(ExpireOrder),
+    /// Something became of a message to another system.
+    Delivered(DeliveredOrder),
     /// An executor opened a stream.
     Connect(Box<ConnectOrder>),
     /// An executor said something.
@@ -79,6 +83,20 @@ pub(crate) struct DeleteOrder {
     pub(crate) run: RunId,
     pub(crate) request: Option<RequestRecord>,
     pub(crate) reservation: Option<Reservation>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Runs whose time is over are to go; those that have not left the core stay.
+#[derive(Debug)]
+pub(crate) struct ExpireOrder {
+    pub(crate) runs: Vec<RunId>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Something became of a message to another system.
+#[derive(Debug)]
+pub(crate) struct DeliveredOrder {
+    pub(crate) write: DeliveryWrite,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 

@@ -12,6 +12,7 @@ use super::held::Held;
 use crate::metric;
 use crate::read_model::{Applied, RunEntry};
 use crate::schedules::RETRY;
+use crate::store::Deletion;
 
 impl Driver {
     /// Carries a durable batch out.
@@ -27,7 +28,9 @@ impl Driver {
             shared.schedules.set(key, schedule);
         }
         let ended = self.show(batch.changes);
-        for run in batch.deleted {
+        for Deletion { run, cause } in batch.deleted {
+            metrics::counter!(metric::DELETED_RUNS, "cause" => cause.as_str()).increment(1);
+            tracing::info!(run_id = %run, cause = cause.as_str(), "run deleted");
             shared.history.forget(run);
             shared.relays.forget(run, shared);
         }
@@ -50,6 +53,9 @@ impl Driver {
         for entry in ended {
             shared.history.remember(&entry);
             shared.runs.remove(entry.meta().header.id);
+        }
+        if batch.told {
+            shared.webhooks.wake();
         }
         shared.relays.explain_pods(shared);
         for job in batch.jobs {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use windlass_ids::{AttemptId, RunId};
+use windlass_ids::AttemptId;
 use windlass_scheduling::{Change, Effect, Explanation};
 
 use super::command::{Refusal, ScheduleRefusal};
@@ -13,7 +13,7 @@ use crate::errors::{SubmitError, Unavailable};
 use crate::executors::Session;
 use crate::read_model::RunEntry;
 use crate::schedules::{FireJob, ScheduleKey};
-use crate::store::{CommitTicket, Schedule};
+use crate::store::{CommitTicket, Deletion, Schedule};
 
 /// A batch on its way into the store; see the module.
 #[derive(Debug, Default)]
@@ -23,13 +23,15 @@ pub(crate) struct Held {
     pub(crate) accepted: Vec<Arc<RunEntry>>,
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) deleted: Vec<RunId>,
+    pub(crate) deleted: Vec<Deletion>,
     pub(crate) installed: Vec<Arc<Session>>,
     pub(crate) acknowledgements: Vec<Acknowledgement>,
     pub(crate) answers: Vec<Answer>,
     pub(crate) reservations: Vec<Reservation>,
     /// Schedules that readers may see as they are now; `None` for one that is gone.
     pub(crate) schedules: Vec<(ScheduleKey, Option<Arc<Schedule>>)>,
+    /// Whether there are messages to other systems.
+    pub(crate) told: bool,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }

@@ -34,8 +34,8 @@ use crate::shared::Shared;
 use crate::store::{CommitBatch, Committed, Store, StoreError};
 
 pub(crate) use command::{
-    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExplainOrder, Inbox, Limits, Outlet, Refusal,
-    Report, ScheduleChange, ScheduleOrder, ScheduleRefusal, Submission, inbox,
+    ChangeOrder, Command, ConnectOrder, DeleteOrder, DeliveredOrder, Disconnected, ExpireOrder, ExplainOrder, Inbox,
+    Limits, Outlet, Refusal, Report, ScheduleChange, ScheduleOrder, ScheduleRefusal, Submission, inbox,
 };
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use reservations::{Reservation, Reservations, ReservedKey};

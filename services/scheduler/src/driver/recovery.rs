@@ -51,6 +51,7 @@ async fn read(
         core: Scheduler::new(core.clone()),
         runs: BTreeMap::new(),
         schedules: Book::default(),
+        webhooks: Arc::clone(&shared.webhooks),
     };
     for schedule in std::mem::take(&mut recovery.schedules) {
         let schedule = Arc::new(schedule);
@@ -89,11 +90,15 @@ fn restore(live: &mut Live, run: RecoveredRun) -> Result<RunEntry, String> {
     if let Some(of) = &run.header.fixed.schedule {
         live.schedules.run_began(of.id, run.header.id);
     }
+    let header = &run.header;
+    let concerned = live.webhooks.concern(header.namespace.as_str());
+    let told = concerned.then(|| Box::new(header.clone()));
     live.runs.insert(
         run.header.id,
         LiveRun {
             definition: Arc::clone(&definition),
             ahead,
+            told,
         },
     );
     let meta = RunMeta {

@@ -61,7 +61,11 @@ impl Api {
         })
     }
 
-    pub(super) async fn delete(&self, request: wire::DeleteRunRequest) -> Result<wire::DeleteRunResponse, ChangeError> {
+    pub(super) async fn delete(
+        &self,
+        user: String,
+        request: wire::DeleteRunRequest,
+    ) -> Result<wire::DeleteRunResponse, ChangeError> {
         let namespace = lookup::namespace(&request.namespace)?;
         let header = match lookup::header(&self.shared, &namespace, &request.run).await {
             Ok(header) => header,
@@ -94,7 +98,10 @@ impl Api {
         };
         self.shared.inbox.send(Command::Delete(Box::new(order))).await?;
         match answer.await.map_err(|_| Unavailable::OutcomeUnknown)? {
-            Ok(()) => Ok(wire::DeleteRunResponse { resource_name }),
+            Ok(()) => {
+                tracing::info!(run_id = %header.id, run = %header.name, namespace = %header.namespace, user, "run deleted on request");
+                Ok(wire::DeleteRunResponse { resource_name })
+            }
             Err(Refusal::Unavailable(error)) => Err(error.into()),
             Err(Refusal::NotEnded | Refusal::Rejected(_)) => Err(not_ended()),
         }

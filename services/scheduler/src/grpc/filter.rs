@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use windlass_api::run::v1::StepState;
+use windlass_ids::Timestamp;
 use windlass_scheduling::RunState;
 
 use crate::admission::SCHEDULE_LABEL;
@@ -41,6 +42,12 @@ pub enum FilterError {
         /// What is allowed.
         known: String,
     },
+    /// A text that is no time.
+    #[error("{text:?} is not a time such as 2026-12-01T08:00:00Z")]
+    BadTime {
+        /// The text.
+        text: String,
+    },
     /// A pattern that runs cannot be looked up by.
     #[error("{pattern:?} has a `*` before its end; names of runs are looked up by their beginning, such as `churn-*`")]
     BadPattern {
@@ -49,7 +56,7 @@ pub enum FilterError {
     },
 }
 
-const RUN_KEYS: &str = "state, pipeline, name, submittedBy, schedule, label.KEY";
+const RUN_KEYS: &str = "state, pipeline, name, submittedBy, schedule, endedBefore, label.KEY";
 const STEP_KEYS: &str = "state, name";
 
 /// Reads a filter of ListRuns; the namespace is not part of it.
@@ -65,6 +72,7 @@ pub(crate) fn run_filter(text: &str) -> Result<RunFilter, FilterError> {
             "name" => filter.name = Some(name_pattern(value)?),
             "submittedBy" => filter.submitted_by = Some(value.to_owned()),
             "schedule" => filter.labels.push((SCHEDULE_LABEL.to_owned(), value.to_owned())),
+            "endedBefore" => filter.ended_before = Some(time(value)?),
             _ => match key.strip_prefix("label.") {
                 Some(label) => filter.labels.push((label.to_owned(), value.to_owned())),
                 None => return Err(unknown_key(key, RUN_KEYS)),
@@ -72,6 +80,12 @@ pub(crate) fn run_filter(text: &str) -> Result<RunFilter, FilterError> {
         }
     }
     Ok(filter)
+}
+
+fn time(text: &str) -> Result<Timestamp, FilterError> {
+    let time = text.parse::<jiff::Timestamp>();
+    let time = time.map_err(|_| FilterError::BadTime { text: text.to_owned() })?;
+    Ok(Timestamp::from_millis(time.as_millisecond()))
 }
 
 fn name_pattern(value: &str) -> Result<NamePattern, FilterError> {
@@ -208,7 +222,9 @@ mod tests {
 
     #[test]
     fn terms_of_a_run_filter_are_looked_up_by_the_store() {
-        let filter = run_filter("state=failed,RUNNING pipeline=churn label.team=ml submittedBy=ana name=churn-*");
+        let filter = run_filter(
+            "state=failed,RUNNING pipeline=churn label.team=ml submittedBy=ana name=churn-* endedBefore=1970-01-01T00:00:02Z",
+        );
         let expected = RunFilter {
             namespace: None,
             among: None,
@@ -217,9 +233,11 @@ mod tests {
             submitted_by: Some("ana".to_owned()),
             labels: vec![("team".to_owned(), "ml".to_owned())],
             name: Some(NamePattern::Prefix("churn-".to_owned())),
+            ended_before: Some(Timestamp::from_millis(2_000)),
         };
         assert_eq!(filter, Ok(expected));
         assert!(matches!(run_filter("name=*-x"), Err(FilterError::BadPattern { .. })));
+        assert!(matches!(run_filter("endedBefore=7d"), Err(FilterError::BadTime { .. })));
         let steps = StepFilter::parse("state=failed name=train.*").expect("a filter");
         assert!(steps.matches(StepState::Failed, || "train.3".to_owned()));
         assert!(!steps.matches(StepState::Failed, || "report".to_owned()));
@@ -232,7 +250,7 @@ mod tests {
         assert_eq!(
             run_filter("color=red").map_err(text),
             Err(
-                "unknown key \"color\"; known keys: state, pipeline, name, submittedBy, schedule, label.KEY".to_owned()
+                "unknown key \"color\"; known keys: state, pipeline, name, submittedBy, schedule, endedBefore, label.KEY".to_owned()
             )
         );
         assert_eq!(

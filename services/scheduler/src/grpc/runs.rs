@@ -105,7 +105,8 @@ impl RunService for Api {
         &self,
         request: Request<wire::DeleteRunRequest>,
     ) -> Result<Response<wire::DeleteRunResponse>, Status> {
-        Ok(Response::new(self.delete(permitted(request)?).await?))
+        let user = user(&request);
+        Ok(Response::new(self.delete(user, permitted(request)?).await?))
     }
 
     async fn confirm_dead(

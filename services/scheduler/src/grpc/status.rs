@@ -183,6 +183,12 @@ fn of_lookup(error: &LookupError) -> Outline {
         LookupError::UnknownRun { namespace, run } => Outline::new(Code::NotFound, "RUN_NOT_FOUND")
             .with("namespace", namespace.as_str())
             .with("run", run),
+        LookupError::RunDeleted { namespace, run, .. } => Outline::new(Code::NotFound, "RUN_DELETED")
+            .with("namespace", namespace.as_str())
+            .with("run", run.as_str()),
+        LookupError::RunExpired { namespace, run, .. } => Outline::new(Code::NotFound, "RUN_EXPIRED")
+            .with("namespace", namespace.as_str())
+            .with("run", run.as_str()),
         LookupError::Ambiguous { candidates, .. } => {
             Outline::new(Code::InvalidArgument, "AMBIGUOUS_RUN").with("candidates", candidates.join(","))
         }
@@ -315,6 +321,7 @@ fn of_list(error: &ListError) -> Outline {
             | FilterError::UnknownKey { .. }
             | FilterError::UnknownState { .. }
             | FilterError::BadPattern { .. }
+            | FilterError::BadTime { .. }
             | FilterError::RepeatedKey { .. }),
         ) => Outline::new(Code::InvalidArgument, "BAD_FILTER").field("filter", error.to_string()),
         ListError::PageToken(error) => of_page_token(*error),

@@ -16,7 +16,7 @@ use windlass_ids::StepIndex;
 use super::Api;
 use super::encoded::Frames;
 use crate::errors::{LookupError, WatchError};
-use crate::history::{failed, replay};
+use crate::history::{failed, lookup_error, replay};
 use crate::lookup;
 use crate::metric;
 use crate::read_model::render::{self, StepDetail};
@@ -124,10 +124,16 @@ impl Watcher {
             }
         }
         if matches!(watching.events_after(position, 1), More::Gone) {
-            match self.replay(position, start).await? {
-                Ok(until) => position = until,
-                Err(Stop::Over) => return Ok(()),
-                Err(Stop::TooSlow(position)) => return Err(self.too_slow(Some(position))),
+            match self.replay(position, start).await {
+                Err(WatchError::Lookup(LookupError::UnknownRun { .. })) => {
+                    self.end(wire::WatchEndReason::RunDeleted, position).await.ok();
+                    return Ok(());
+                }
+                replayed => match replayed? {
+                    Ok(until) => position = until,
+                    Err(Stop::Over) => return Ok(()),
+                    Err(Stop::TooSlow(position)) => return Err(self.too_slow(Some(position))),
+                },
             }
         }
         match self.events(&mut watching, position).await {
@@ -180,8 +186,8 @@ impl Watcher {
             let next = record.last_sequence + 1;
             let changes = store.history(self.header.id, next, MAX_HISTORY).await;
             let changes = changes.map_err(|error| match error {
-                HistoryError::TooOld { .. } | HistoryError::NotFound => WatchError::TokenTooOld,
-                HistoryError::Store(error) => failed(&error).into(),
+                HistoryError::TooOld { .. } => WatchError::TokenTooOld,
+                error => lookup_error(error, &self.header).into(),
             })?;
             if changes.is_empty() {
                 return Err(LookupError::StoreFailed.into());
@@ -245,7 +251,7 @@ impl Watcher {
     }
 
     async fn end(&self, reason: wire::WatchEndReason, position: u64) -> Result<(), Stop> {
-        let ended = reason == wire::WatchEndReason::RunEnded;
+        let ended = reason != wire::WatchEndReason::ShuttingDown;
         let end = wire::WatchEnd {
             reason: reason.into(),
             run: Some(render::run(self.entry.meta(), &self.entry.record())),

@@ -6,9 +6,9 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::follow::v1 as wire;
 use windlass_ids::{AttemptId, ClusterUid, PodUid, RelayId, RunId, StepIndex, Timestamp};
 
-use super::session::Order;
+use super::session::{Order, Relay};
 use super::source::{ReleaseTime, Source};
-use super::{RELAY_GRACE, Relays, State};
+use super::{RELAY_GRACE, Relays, State, attempts_of};
 use crate::executors::{Executors, key};
 use crate::metric;
 use crate::read_model::RunEntry;
@@ -114,17 +114,34 @@ impl Relays {
         let mut state = self.lock();
         let open: Vec<AttemptId> = state
             .sources
-            .keys()
-            .filter(|attempt| attempt.run == run)
-            .copied()
+            .range(attempts_of(run))
+            .map(|(attempt, _)| *attempt)
             .collect();
         for attempt in open {
             state.release(attempt, &shared.executors);
         }
         for relay in state.relays.values_mut() {
-            relay.unsubscribe_run(run);
-            relay.order(Order::Forget(run));
+            relay.run_deleted(run);
+            // One that is away asks when it is back.
+            if relay.stream.is_some() {
+                relay.order(Order::Forget(run));
+            }
         }
+    }
+
+    /// Whether pods of a run are not let go yet, or their logs not kept.
+    pub(crate) fn holds(&self, run: RunId) -> bool {
+        let state = self.lock();
+        state.runs.contains_key(&run)
+            || state.sources.range(attempts_of(run)).next().is_some()
+            || state.unexplained.range(attempts_of(run)).next().is_some()
+    }
+
+    /// The most that a connected relay has still to do.
+    pub(crate) fn orders(&self) -> usize {
+        let state = self.lock();
+        let connected = state.relays.values().filter(|relay| relay.stream.is_some());
+        connected.map(Relay::open_orders).max().unwrap_or_default()
     }
 
     /// Lets overdue pods go, and gives what a lost relay owned to others.
@@ -200,12 +217,7 @@ impl State {
 
     /// Finishes a run that has ended and has no pod left.
     pub(super) fn finish(&mut self, run: RunId, executors: &Executors) {
-        let attempts = |index| AttemptId {
-            run,
-            step: StepIndex(index),
-            number: index,
-        };
-        if self.sources.range(attempts(0)..=attempts(u32::MAX)).next().is_some() {
+        if self.sources.range(attempts_of(run)).next().is_some() {
             return;
         }
         if self.runs.get(&run).is_some_and(|pods| pods.ended)

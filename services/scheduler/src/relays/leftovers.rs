@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use windlass_ids::{AttemptId, ClusterUid, Namespace, RunId, StepIndex};
+use windlass_ids::{ClusterUid, Namespace, RunId};
 use windlass_scheduling::RunState;
 
-use super::Relays;
+use super::{Relays, attempts_of};
 use crate::shared::Shared;
 use crate::store::{MAX_PAGE, RunFilter};
 
@@ -44,12 +44,7 @@ impl Relays {
     }
 
     fn finish_again(&self, cluster: &ClusterUid, run: RunId, namespace: &Namespace, shared: &Shared) {
-        let attempts = |index| AttemptId {
-            run,
-            step: StepIndex(index),
-            number: index,
-        };
-        let of_run = attempts(0)..=attempts(u32::MAX);
+        let of_run = attempts_of(run);
         let state = self.lock();
         let waits =
             state.sources.range(of_run.clone()).next().is_some() || state.unexplained.range(of_run).next().is_some();

@@ -12,6 +12,7 @@ mod stream;
 mod unexplained;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -285,11 +286,12 @@ impl State {
                 return Some(relay.number(Message::Assign(assign)));
             }
         }
-        if let Some(order) = relay.next_order() {
-            return Some(order);
-        }
+        // Before orders: whoever reads the logs of a deleted run is told before they go.
         if let Some(refusal) = relay.refusals.pop_front() {
             return Some(relay.unnumbered(Message::Run(refusal)));
+        }
+        if let Some(order) = relay.next_order() {
+            return Some(order);
         }
         let address = relay.address.clone();
         if let Some(update) = relay.update(|attempt| self.message_for(attempt, of, &address)) {
@@ -305,6 +307,16 @@ impl State {
             _ => self.message(attempt),
         }
     }
+}
+
+/// All attempts of a run.
+fn attempts_of(run: RunId) -> RangeInclusive<AttemptId> {
+    let attempts = |index| AttemptId {
+        run,
+        step: StepIndex(index),
+        number: index,
+    };
+    attempts(0)..=attempts(u32::MAX)
 }
 
 /// The attempt that a change is about.

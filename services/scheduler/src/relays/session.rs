@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use windlass_api::follow::v1 as wire;
 use windlass_ids::{AttemptId, RunId, StepIndex, Timestamp};
 use windlass_scheduling::RunState;
@@ -163,11 +164,25 @@ impl Relay {
         self.talking.clear();
     }
 
-    /// Ends the subscriptions to a run.
-    pub(super) fn unsubscribe_run(&mut self, run: RunId) {
+    /// Ends the subscriptions to a run that is deleted.
+    pub(super) fn run_deleted(&mut self, run: RunId) {
         for number in self.runs.remove(&run).unwrap_or_default() {
+            if let Some(subscription) = self.subscriptions.get(&number) {
+                let header = &subscription.entry.meta().header;
+                self.refusals.push_back(wire::RunUpdate {
+                    subscription: number,
+                    code: Code::NotFound as u32,
+                    message: format!("run {} of namespace {} was deleted", header.name, header.namespace),
+                    ..wire::RunUpdate::default()
+                });
+            }
             self.unsubscribe(number);
         }
+    }
+
+    /// How much it was given to do and has not done.
+    pub(super) fn open_orders(&self) -> usize {
+        self.orders.len() + self.unacknowledged.len()
     }
 
     /// Something of these attempts of a run changed, or the run itself.

@@ -9,9 +9,9 @@ use tonic::{Status, Streaming};
 use windlass_api::follow::v1 as wire;
 use windlass_api::follow::v1::follow_request::Message;
 use windlass_api::follow::v1::follow_response::Message as Answer;
-use windlass_ids::RelayId;
+use windlass_ids::{RelayId, RunId};
 
-use super::session::Relay;
+use super::session::{Order, Relay};
 use super::{MAX_RELAYS, Relays};
 use crate::errors::{SessionError, Unavailable};
 use crate::executors::negotiate;
@@ -57,6 +57,7 @@ pub(crate) async fn follow(
             epoch: partition.epoch,
             installation: partition.installation.to_string(),
             known: attached.known,
+            wants_kept: true,
         })),
         ..wire::FollowResponse::default()
     };
@@ -152,6 +153,7 @@ async fn read(
             Some(Message::Unsubscribe(unsubscribe)) => {
                 shared.relays.unsubscribe(relay, unsubscribe.subscription);
             }
+            Some(Message::Kept(kept)) => forget_deleted(shared, relay, &kept).await,
             Some(Message::Heartbeat(_)) | None => {}
         }
         shared.relays.received(relay, request.sequence, request.acknowledged);
@@ -180,6 +182,19 @@ async fn subscribe_run(shared: &Arc<Shared>, relay: RelayId, subscribe: wire::Su
         Err(refusal) if session.refusals.len() < MAX_REFUSALS => session.refusals.push_back(refusal),
         Err(_) => {}
     });
+}
+
+/// A relay has logs of these runs: what was deleted while it was away goes now.
+async fn forget_deleted(shared: &Shared, relay: RelayId, kept: &wire::KeptRuns) {
+    let runs: Vec<RunId> = kept.run_ids.iter().filter_map(|run| RunId::from_slice(run)).collect();
+    // Without an answer it is asked again by the next stream.
+    let Ok(store) = shared.store() else { return };
+    match store.deleted_among(&runs).await {
+        Ok(deleted) => shared.relays.with(relay, |session| {
+            deleted.into_iter().for_each(|run| session.order(Order::Forget(run)));
+        }),
+        Err(error) => tracing::error!(%error, "store could not be read"),
+    }
 }
 
 impl Relays {

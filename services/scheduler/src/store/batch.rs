@@ -8,7 +8,10 @@ use tokio::sync::oneshot;
 use windlass_ids::{InstallationId, RunId, Timestamp};
 use windlass_scheduling::{Change, RunSnapshot};
 
-use super::{PackedDefinition, RequestRecord, RunHeader, RunProgress, Schedule, ScheduleWrite, StoreError};
+use super::{
+    Deletion, DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, RunProgress, Schedule, ScheduleWrite,
+    StoreError,
+};
 
 /// Everything that becomes durable together, or not at all.
 ///
@@ -26,10 +29,12 @@ pub struct CommitBatch {
     pub updates: Vec<HeaderUpdate>,
     /// Request ids of mutations other than submissions.
     pub requests: Vec<RequestRecord>,
+    /// Messages to other systems.
+    pub deliveries: Vec<DeliveryWrite>,
     /// Ended runs whose history goes while their headers stay.
     pub forgotten: Vec<RunId>,
     /// Ended runs that go altogether. Their request ids stay for another [`super::REQUEST_KEY_RETENTION`].
-    pub deleted: Vec<RunId>,
+    pub deleted: Vec<Deletion>,
     /// Schedules that are new, have changed or are gone, in this order. A fire's run and its schedule are in one batch.
     pub schedules: Vec<ScheduleWrite>,
 }
@@ -43,6 +48,7 @@ impl CommitBatch {
             changes,
             updates,
             requests,
+            deliveries,
             forgotten,
             deleted,
             schedules,
@@ -51,6 +57,7 @@ impl CommitBatch {
             && changes.is_empty()
             && updates.is_empty()
             && requests.is_empty()
+            && deliveries.is_empty()
             && forgotten.is_empty()
             && deleted.is_empty()
             && schedules.is_empty()
@@ -59,8 +66,13 @@ impl CommitBatch {
     /// What it weighs when commits are put together: about the rows and changes that it makes.
     pub(crate) fn weight(&self) -> usize {
         self.changes.len()
-            + 8 * (self.new_runs.len() + self.updates.len() + self.requests.len() + self.schedules.len())
-            + 64 * (self.forgotten.len() + self.deleted.len())
+            + 8 * (self.new_runs.len()
+                + self.updates.len()
+                + self.requests.len()
+                + self.schedules.len()
+                + self.deliveries.len())
+            + 16 * self.deleted.len()
+            + 64 * self.forgotten.len()
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use windlass_service::{Lock, LockFile};
 
@@ -67,6 +68,8 @@ pub(crate) struct Space {
     pub(crate) path: PathBuf,
     pub(crate) reserve: u64,
     pub(crate) quota: Option<u64>,
+    /// Bytes of the database that nothing uses, as it was last looked at: they are used before it grows.
+    pub(crate) reusable: Arc<AtomicU64>,
 }
 
 impl Space {
@@ -78,7 +81,8 @@ impl Space {
             return Ok(free);
         };
         let file = std::fs::metadata(&self.path).map_err(|error| io("read the size of", &self.path, error))?;
-        Ok(free.min(quota.saturating_sub(file.len())))
+        let used = file.len().saturating_sub(self.reusable.load(Ordering::Relaxed));
+        Ok(free.min(quota.saturating_sub(used)))
     }
 
     /// Refuses when less than the reserve is free.
@@ -121,6 +125,7 @@ mod tests {
             path: path.clone(),
             reserve,
             quota,
+            reusable: Arc::default(),
         };
         space(0, None).check().expect("nothing is reserved");
         space(500, Some(1500))

@@ -1,7 +1,7 @@
 //! Lists of runs: filters, pages and their tokens.
 
 use sha2::{Digest, Sha256};
-use windlass_ids::{Namespace, RunId};
+use windlass_ids::{Namespace, RunId, Timestamp};
 use windlass_scheduling::RunState;
 
 use super::RunHeader;
@@ -26,6 +26,8 @@ pub struct RunFilter {
     pub labels: Vec<(String, String)>,
     /// With this name.
     pub name: Option<NamePattern>,
+    /// That ended before this time.
+    pub ended_before: Option<Timestamp>,
 }
 
 /// A term on the name.
@@ -133,6 +135,9 @@ impl RunFilter {
             None => {}
             Some(NamePattern::Exact(name)) => term("name", name),
             Some(NamePattern::Prefix(prefix)) => term("name*", prefix),
+        }
+        if let Some(time) = self.ended_before {
+            term("endedBefore", &time.as_millis().to_string());
         }
         terms.sort();
         let digest = Sha256::digest(terms.concat().as_bytes());

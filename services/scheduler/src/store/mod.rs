@@ -13,6 +13,8 @@
 mod batch;
 mod codec;
 mod definition;
+mod deleted;
+mod delivery;
 mod error;
 mod folder;
 mod header;
@@ -25,11 +27,13 @@ pub mod sqlite;
 use std::fmt;
 use std::time::Duration;
 
-use windlass_ids::{Namespace, RequestId, RunId};
+use windlass_ids::{Namespace, RequestId, RunId, Timestamp};
 use windlass_scheduling::{Change, RunSnapshot};
 
 pub use batch::{CommitBatch, CommitTicket, Committed, HeaderUpdate, NewRun, RecoveredRun, RecoveredRuns, Recovery};
 pub use definition::{DefinitionKind, MAX_PART, PackedDefinition};
+pub use deleted::{DELETED_RETENTION, DeletedRun, Deletion, DeletionCause, EndedRun};
+pub use delivery::{Delivery, DeliveryWrite};
 pub use error::{HistoryError, StoreError};
 pub use header::{FailedStep, Lineage, Operation, RequestRecord, RunFixed, RunHeader, RunProgress, RunSchedule};
 pub use list::{FoundRun, MAX_PAGE, NamePattern, PageToken, PageTokenError, RunFilter, RunPage};
@@ -81,6 +85,26 @@ pub trait Store: fmt::Debug + Send + Sync {
         token: Option<&PageToken>,
         limit: usize,
     ) -> Result<RunPage, StoreError>;
+
+    /// At most `limit` runs (bounded by [`MAX_PAGE`]) that ended before a time, in the order of their ends, after `after`.
+    async fn ended_runs(
+        &self,
+        before: Timestamp,
+        after: Option<EndedRun>,
+        limit: usize,
+    ) -> Result<Vec<EndedRun>, StoreError>;
+
+    /// The run that was deleted last of those in a namespace with this id or name, for [`DELETED_RETENTION`].
+    async fn deleted_run(&self, namespace: &Namespace, reference: &str) -> Result<Option<DeletedRun>, StoreError>;
+
+    /// Those of `runs` that were deleted, for [`DELETED_RETENTION`].
+    async fn deleted_among(&self, runs: &[RunId]) -> Result<Vec<RunId>, StoreError>;
+
+    /// At most `limit` messages that wait for a target, in the order in which they are due.
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The targets for which messages wait.
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError>;
 
     /// Durable changes of a run from sequence number `from` on, without gaps, at most `limit` (bounded by [`MAX_HISTORY`]).
     /// Fewer than that mean that no more were durable.

@@ -10,6 +10,7 @@ mod relay;
 mod relays;
 mod rendering;
 mod restarts;
+mod retention;
 mod retrying;
 mod scheduling;
 mod secrets;

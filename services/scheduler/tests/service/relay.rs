@@ -29,6 +29,8 @@ pub(crate) struct Relay {
     seals: bool,
     told: Arc<Mutex<Told>>,
     subscribe: Option<String>,
+    /// Runs of which it has logs.
+    kept: Vec<Vec<u8>>,
 }
 
 impl Relay {
@@ -38,12 +40,19 @@ impl Relay {
             seals,
             told: Arc::default(),
             subscribe: None,
+            kept: Vec::new(),
         }
     }
 
     /// Subscribes to a run as soon as it is welcome.
     pub(crate) fn subscribing(mut self, run: &str) -> Self {
         self.subscribe = Some(run.to_owned());
+        self
+    }
+
+    /// Says that it has logs of these runs.
+    pub(crate) fn keeping(mut self, runs: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.kept.extend(runs);
         self
     }
 
@@ -86,7 +95,7 @@ impl Relay {
         use follow_response::Message;
         let mut told = self.told();
         match message.message.expect("a message") {
-            Message::Welcome(_) => {
+            Message::Welcome(welcome) => {
                 told.welcomes += 1;
                 let subscribe = self.subscribe.iter().map(|run| {
                     request(follow_request::Message::Subscribe(wire::SubscribeRun {
@@ -95,7 +104,12 @@ impl Relay {
                         run: run.clone(),
                     }))
                 });
-                return subscribe.collect();
+                let kept = welcome.wants_kept.then(|| {
+                    request(follow_request::Message::Kept(wire::KeptRuns {
+                        run_ids: self.kept.clone(),
+                    }))
+                });
+                return subscribe.chain(kept).collect();
             }
             Message::Assign(assign) => {
                 let source = assign.source.clone().expect("a source");

@@ -474,7 +474,7 @@ async fn a_deleted_run_cannot_be_retried_and_what_was_reused_of_it_stays_reused(
     let again = mended.retry(&old, "t1").await.expect("known");
     assert_eq!(again.run.expect("a run").id, new.id);
     let gone = mended.retry(&old, "t2").await.expect_err("it is gone");
-    assert_eq!(reason(&gone), "RUN_NOT_FOUND");
+    assert_eq!(reason(&gone), "RUN_DELETED");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use windlass_scheduler::store::sqlite::SqliteStore;
 use windlass_scheduler::store::{CommitBatch, DefinitionKind, HistoryError, RunPage, Store, StoreError};
 
 use crate::support::{
-    INSTALLATION, accept, at, change, changed, changes, commit, definition, end, header, new_run, open, options,
-    request, run_id, start,
+    INSTALLATION, accept, at, change, changed, changes, commit, definition, deletion_of, end, header, new_run, open,
+    options, request, run_id, start,
 };
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_database_of_a_newer_version_is_refused_in_one_line() {
     drop(other);
     let error = SqliteStore::open(options(folder.path())).expect_err("newer");
     let expected = format!(
-        "database {} is of version 7, this program reads up to 2",
+        "database {} is of version 7, this program reads up to 3",
         path.display()
     );
     assert_eq!(error.to_string(), expected);
@@ -186,7 +186,7 @@ async fn a_deleted_run_is_gone_and_its_request_id_stays() {
     commit(&store, end(1, 21)).await.expect("commits");
     let deletion = CommitBatch {
         time: at(100),
-        deleted: vec![run_id(1)],
+        deleted: vec![deletion_of(1)],
         ..CommitBatch::default()
     };
     commit(&store, deletion).await.expect("commits");
@@ -260,7 +260,7 @@ async fn request_ids_expire_a_week_after_their_run() {
     commit(&store, end(1, 2)).await.expect("commits");
     let deletion = CommitBatch {
         time: at(100),
-        deleted: vec![run_id(1)],
+        deleted: vec![deletion_of(1)],
         ..CommitBatch::default()
     };
     commit(&store, deletion).await.expect("commits");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use windlass_scheduler::store::Store;
-use windlass_scheduler::store::sqlite::SqliteOptions;
+use windlass_scheduler::store::sqlite::{SqliteOptions, SqliteStore};
 
 use crate::script::{self, Tally};
 use crate::support::{options, start};
@@ -72,6 +72,8 @@ async fn i1_acknowledged_batches_outlive_kill_9_whole() {
         println!("kill {kill}: {acknowledged:?} acknowledged, {found} found");
         assert!(found >= acknowledged.unwrap_or(before), "seed {seed}, kill {kill}");
         script::check(&store, found).await;
+        store.fold().await.expect("folds");
+        assert_eq!(left_behind(&store), 0, "of deleted runs, seed {seed}, kill {kill}");
         before = found;
     }
     assert!(before > 0, "no process came far enough to commit");
@@ -111,4 +113,18 @@ fn spawn(folder: &Path) -> Child {
         .stderr(Stdio::inherit())
         .spawn()
         .expect("starts")
+}
+
+/// Rows of runs that are not there, and deletions that are not done.
+fn left_behind(store: &SqliteStore) -> i64 {
+    let connection = rusqlite::Connection::open(store.path()).expect("opens");
+    let count = |what: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {what}");
+        connection.query_row(&sql, [], |row| row.get(0)).expect("counts")
+    };
+    ["run_history", "definition", "snapshot"]
+        .map(|table| count(&format!("{table} WHERE run NOT IN (SELECT id FROM run)")))
+        .into_iter()
+        .chain([count("deleted_run WHERE swept = 0")])
+        .sum()
 }

@@ -10,7 +10,7 @@ use windlass_scheduler::store::{
 };
 use windlass_scheduling::{Change, RunSnapshot, RunState, StepSnapshot, StepState};
 
-use crate::support::{accept, at, change, changes, definition, end, header, new_run, request, run_id};
+use crate::support::{accept, at, change, changes, definition, deletion_of, end, header, new_run, request, run_id};
 
 pub(crate) const LONG: [u64; 3] = [1, 2, 3];
 const FIRST: u64 = 1000;
@@ -31,7 +31,7 @@ pub(crate) fn batch(n: u64) -> CommitBatch {
     batch.deleted.extend(
         n.checked_sub(6)
             .filter(|gone| *gone > 0)
-            .map(|gone| run_id(FIRST + gone)),
+            .map(|gone| deletion_of(FIRST + gone)),
     );
     batch
 }

@@ -9,8 +9,8 @@ use windlass_ids::{
 };
 use windlass_scheduler::store::sqlite::{SqliteOptions, SqliteStore};
 use windlass_scheduler::store::{
-    CommitBatch, Committed, DefinitionKind, NewRun, Operation, PackedDefinition, RecoveredRun, Recovery, RequestRecord,
-    RunFixed, RunHeader, RunProgress, Store, StoreError,
+    CommitBatch, Committed, DefinitionKind, Deletion, DeletionCause, NewRun, Operation, PackedDefinition, RecoveredRun,
+    Recovery, RequestRecord, RunFixed, RunHeader, RunProgress, Store, StoreError,
 };
 use windlass_scheduling::{Change, ChangeKind, ExecutorIdentity, RunReason, RunState};
 
@@ -158,6 +158,14 @@ pub(crate) fn changed(number: u64, sequences: impl IntoIterator<Item = u64>) -> 
         time: changes.last().map_or(at(0), |change| change.at),
         changes,
         ..CommitBatch::default()
+    }
+}
+
+/// The deletion of a run.
+pub(crate) fn deletion_of(number: u64) -> Deletion {
+    Deletion {
+        run: run_id(number),
+        cause: DeletionCause::Requested,
     }
 }
 

@@ -107,10 +107,23 @@ impl ClientTls {
 
     /// A connection to the server of an address.
     pub(crate) async fn dial(self, uri: Uri) -> Result<TokioIo<TlsStream<TcpStream>>, DialError> {
+        self.dial_for(uri, b"h2").await
+    }
+
+    /// As for gRPC, for a server that speaks HTTP/1.1.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_http1(self, uri: Uri) -> Result<TokioIo<TlsStream<TcpStream>>, DialError> {
+        self.dial_for(uri, b"http/1.1").await
+    }
+
+    async fn dial_for(self, uri: Uri, protocol: &[u8]) -> Result<TokioIo<TlsStream<TcpStream>>, DialError> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
         let address = uri.authority().map(ToString::to_string).unwrap_or_default();
-        let config = self.config()?;
+        let mut config = self.config()?;
+        config.alpn_protocols = vec![protocol.to_vec()];
         let name = ServerName::try_from(host.clone()).map_err(|error| DialError::Other {
             address: address.clone(),
             problem: error.to_string(),

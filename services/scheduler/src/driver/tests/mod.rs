@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass_api::run::v1::SubmitRunRequest;
-use windlass_ids::{InstallationId, Namespace, RequestId, RunId};
+use windlass_ids::{InstallationId, Namespace, RequestId, RunId, Timestamp};
 use windlass_scheduling::{Change, Config as CoreConfig};
 use windlass_service::Clock;
 
@@ -27,8 +27,8 @@ use crate::schedules::{FireJob, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{
-    CommitBatch, CommitTicket, DefinitionKind, FoundRun, HistoryError, PageToken, Recovery, RequestRecord, RunFilter,
-    RunHeader, RunPage, Store, StoreError,
+    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, Delivery, EndedRun, FoundRun, HistoryError, PageToken,
+    Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
 };
 
 /// A real store whose commits fail while the switch is on; what it was given before is committed.
@@ -78,6 +78,31 @@ impl Store for Faulty {
         limit: usize,
     ) -> Result<RunPage, StoreError> {
         self.inner.list_runs(filter, token, limit).await
+    }
+
+    async fn ended_runs(
+        &self,
+        before: Timestamp,
+        after: Option<EndedRun>,
+        limit: usize,
+    ) -> Result<Vec<EndedRun>, StoreError> {
+        self.inner.ended_runs(before, after, limit).await
+    }
+
+    async fn deleted_run(&self, namespace: &Namespace, reference: &str) -> Result<Option<DeletedRun>, StoreError> {
+        self.inner.deleted_run(namespace, reference).await
+    }
+
+    async fn deleted_among(&self, runs: &[RunId]) -> Result<Vec<RunId>, StoreError> {
+        self.inner.deleted_among(runs).await
+    }
+
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.deliveries(target, limit).await
+    }
+
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.delivery_targets().await
     }
 
     async fn history(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<Change>, HistoryError> {

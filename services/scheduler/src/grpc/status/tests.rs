@@ -62,6 +62,18 @@ fn all() -> Vec<Status> {
         RetryError::Submit(SubmitError::QueueFull).into(),
         LookupError::BadNamespace("A".to_owned()).into(),
         LookupError::EmptyRun.into(),
+        LookupError::RunDeleted {
+            namespace: namespace.clone(),
+            run: run.clone(),
+            time: windlass_ids::Timestamp::from_millis(0),
+        }
+        .into(),
+        LookupError::RunExpired {
+            namespace: namespace.clone(),
+            run: run.clone(),
+            time: windlass_ids::Timestamp::from_millis(0),
+        }
+        .into(),
         LookupError::UnknownRun {
             namespace,
             run: text.clone(),

@@ -81,6 +81,9 @@ impl Committer {
         metrics::histogram!(super::metric::COMMIT_SECONDS).record(began.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a statistic")]
         metrics::histogram!(super::metric::COMMIT_BATCHES).record(size as f64);
+        if prepared.batches.iter().any(|batch| !batch.deleted.is_empty()) {
+            self.shared.set_unswept(true);
+        }
         self.publish(commit_no, prepared.journal.map_or(0, |bytes| bytes.len()), &spans);
         Ok(Committed { commit_no })
     }

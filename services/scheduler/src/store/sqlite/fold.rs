@@ -1,6 +1,7 @@
 //! The fold: moves the journal into a history per run, on a thread and a connection of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::chunk::{Chunk, read_chunk, write_chunk};
+use super::deletions;
 use super::maintenance::{Checkpointer, expire_requests};
 use super::shared::Shared;
 use super::snapshots::SnapshotWriter;
@@ -84,7 +86,7 @@ impl Folder {
     }
 
     fn has_work(&self) -> bool {
-        self.shared.tail().bytes() > 0 || self.checkpointer.is_pending(&self.shared)
+        self.shared.tail().bytes() > 0 || self.shared.is_unswept() || self.checkpointer.is_pending(&self.shared)
     }
 
     fn look_around(&mut self, quiet: Duration) -> Result<(), StoreError> {
@@ -92,12 +94,15 @@ impl Folder {
             return self.everything();
         }
         self.fold_until(self.shared.options.fold_bytes)?;
+        self.sweep(1)?;
         self.checkpointer.checkpoint(&self.connection, &self.shared, false)
     }
 
     fn everything(&mut self) -> Result<(), StoreError> {
         self.fold_until(0)?;
         expire_requests(&mut self.connection, &self.shared)?;
+        self.sweep(usize::MAX)?;
+        deletions::expire(&self.connection, &self.shared)?;
         self.checkpointer.checkpoint(&self.connection, &self.shared, true)
     }
 
@@ -111,6 +116,26 @@ impl Folder {
         }
         #[expect(clippy::cast_precision_loss, reason = "a statistic")]
         metrics::gauge!(super::metric::JOURNAL_BYTES).set(self.shared.tail().bytes() as f64);
+        Ok(())
+    }
+
+    /// Deletes what deleted runs have left behind, in at most `turns` transactions.
+    fn sweep(&mut self, turns: usize) -> Result<(), StoreError> {
+        for _ in 0..turns {
+            if self.shared.is_closing() || !self.shared.is_unswept() {
+                break;
+            }
+            // First: a run may be deleted while nothing is found.
+            self.shared.set_unswept(false);
+            let more = deletions::sweep(&mut self.connection, &self.shared);
+            self.shared
+                .set_unswept(self.shared.is_unswept() || !matches!(more, Ok(false)));
+            more?;
+        }
+        let reusable = deletions::reusable(&self.connection).map_err(self.shared.row_error("read"))?;
+        self.shared.space.reusable.store(reusable, Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a statistic")]
+        metrics::gauge!(super::metric::REUSABLE_BYTES).set(reusable as f64);
         Ok(())
     }
 

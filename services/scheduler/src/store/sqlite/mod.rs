@@ -6,6 +6,8 @@
 mod chunk;
 mod committer;
 mod connection;
+mod deletions;
+mod deliveries;
 mod fold;
 mod gate;
 mod history;
@@ -29,7 +31,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use windlass_ids::{Namespace, RequestId, RunId};
+use windlass_ids::{Namespace, RequestId, RunId, Timestamp};
 use windlass_scheduling::Change;
 
 pub use self::options::SqliteOptions;
@@ -43,8 +45,8 @@ use self::rows::RowError;
 use self::shared::Shared;
 use super::folder::{FolderLock, io};
 use super::{
-    CommitBatch, CommitTicket, DefinitionKind, FoundRun, HistoryError, PageToken, RecoveredRuns, Recovery,
-    RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
+    CommitBatch, CommitTicket, DefinitionKind, DeletedRun, Delivery, EndedRun, FoundRun, HistoryError, PageToken,
+    RecoveredRuns, Recovery, RequestRecord, RunFilter, RunHeader, RunPage, Store, StoreError,
 };
 
 /// Name of the database in the data folder.
@@ -243,6 +245,46 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn ended_runs(
+        &self,
+        before: Timestamp,
+        after: Option<EndedRun>,
+        limit: usize,
+    ) -> Result<Vec<EndedRun>, StoreError> {
+        self.read("list ended runs of", move |connection| {
+            deletions::ended(connection, before, after.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn deleted_run(&self, namespace: &Namespace, reference: &str) -> Result<Option<DeletedRun>, StoreError> {
+        let (namespace, reference) = (namespace.clone(), reference.to_owned());
+        self.read("look up deleted runs in", move |connection| {
+            deletions::find(connection, &namespace, &reference)
+        })
+        .await
+    }
+
+    async fn deleted_among(&self, runs: &[RunId]) -> Result<Vec<RunId>, StoreError> {
+        let runs = runs.to_vec();
+        self.read("look up deleted runs in", move |connection| {
+            deletions::among(connection, &runs)
+        })
+        .await
+    }
+
+    async fn deliveries(&self, target: &str, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        let target = target.to_owned();
+        self.read("read messages from", move |connection| {
+            deliveries::waiting(connection, &target, limit)
+        })
+        .await
+    }
+
+    async fn delivery_targets(&self) -> Result<Vec<String>, StoreError> {
+        self.read("read messages from", deliveries::targets).await
+    }
+
     async fn history(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<Change>, HistoryError> {
         self.pool
             .read(move |connection, shared| history::read(connection, shared, run, from, limit))
@@ -251,7 +293,11 @@ impl Store for SqliteStore {
 
     async fn definition(&self, run: RunId, kind: DefinitionKind) -> Result<Option<Vec<u8>>, StoreError> {
         self.read("read a definition from", move |connection| {
-            rows::definition(connection, run, kind)
+            if deletions::among(connection, &[run])?.is_empty() {
+                rows::definition(connection, run, kind)
+            } else {
+                Ok(None)
+            }
         })
         .await
     }

@@ -69,6 +69,10 @@ impl Conditions {
             Some(NamePattern::Exact(name)) => conditions.add("run.name = ?", [text(name)]),
             Some(NamePattern::Prefix(prefix)) => conditions.prefix(prefix),
         }
+        if let Some(time) = filter.ended_before {
+            // By id all the same: what is listed is ordered by it.
+            conditions.add("+run.ended < ?", [Value::from(time.as_millis())]);
+        }
         for (number, (key, value)) in filter.labels.iter().enumerate() {
             let table = format!("label{number}");
             conditions.tables += &format!(", run_label AS {table}");

@@ -1,7 +1,7 @@
 //! What the threads of one store share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::gate::Gate;
@@ -20,6 +20,8 @@ pub(super) struct Shared {
     tail: Mutex<Tail>,
     poison: OnceLock<Arc<StoreError>>,
     closing: AtomicBool,
+    /// Whether deleted runs may have left something behind.
+    unswept: AtomicBool,
 }
 
 impl Shared {
@@ -28,6 +30,7 @@ impl Shared {
             path: path.clone(),
             reserve: options.reserve_bytes,
             quota: options.max_bytes,
+            reusable: Arc::new(AtomicU64::new(0)),
         };
         Self {
             path,
@@ -37,6 +40,7 @@ impl Shared {
             tail: Mutex::default(),
             poison: OnceLock::new(),
             closing: AtomicBool::new(false),
+            unswept: AtomicBool::new(true),
         }
     }
 
@@ -52,6 +56,15 @@ impl Shared {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Runs were deleted, and the fold has to look after the rest.
+    pub(super) fn set_unswept(&self, unswept: bool) {
+        self.unswept.store(unswept, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_unswept(&self) -> bool {
+        self.unswept.load(Ordering::Relaxed)
     }
 
     /// All later commits fail.

@@ -3,12 +3,10 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use windlass_ids::{RunId, Timestamp};
 
-use super::rows::{RowError, blob, first, signed};
-use super::schedules;
-use crate::store::codec::{decode_fixed, encode_fixed, encode_progress};
-use crate::store::{
-    CommitBatch, HeaderUpdate, NewRun, PackedDefinition, REQUEST_KEY_RETENTION, RequestRecord, RunFixed,
-};
+use super::rows::{RowError, signed};
+use super::{deletions, deliveries, schedules};
+use crate::store::codec::{encode_fixed, encode_progress};
+use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, REQUEST_KEY_RETENTION, RequestRecord};
 
 /// The only partition so far.
 pub(super) const PARTITION: i64 = 0;
@@ -79,8 +77,11 @@ fn write_batch(transaction: &Transaction<'_>, batch: &CommitBatch) -> Result<(),
     for run in &batch.forgotten {
         forget_history(transaction, *run)?;
     }
-    for run in &batch.deleted {
-        delete_run(transaction, *run, batch.time)?;
+    for delivery in &batch.deliveries {
+        deliveries::write(transaction, delivery)?;
+    }
+    for deletion in &batch.deleted {
+        deletions::delete(transaction, *deletion, batch.time)?;
     }
     for write in &batch.schedules {
         schedules::write(transaction, write)?;
@@ -198,34 +199,5 @@ fn forget_history(transaction: &Transaction<'_>, run: RunId) -> Result<(), RowEr
     ] {
         transaction.prepare_cached(sql)?.execute([run.as_bytes()])?;
     }
-    Ok(())
-}
-
-fn delete_run(transaction: &Transaction<'_>, run: RunId, now: Timestamp) -> Result<(), RowError> {
-    let fixed = first(
-        transaction,
-        "SELECT fixed FROM run WHERE id = ?1",
-        [run.as_bytes()],
-        |row| Ok(decode_fixed(blob(row, 0)?)?),
-    )?;
-    let Some(RunFixed { labels, .. }) = fixed else {
-        return Ok(());
-    };
-    for (key, value) in &labels {
-        transaction
-            .prepare_cached("DELETE FROM run_label WHERE key = ?1 AND value = ?2 AND run = ?3")?
-            .execute(params![key, value, run.as_bytes()])?;
-    }
-    for sql in [
-        "DELETE FROM run WHERE id = ?1",
-        "DELETE FROM definition WHERE run = ?1",
-        "DELETE FROM run_history WHERE run = ?1",
-        "DELETE FROM snapshot WHERE run = ?1",
-    ] {
-        transaction.prepare_cached(sql)?.execute([run.as_bytes()])?;
-    }
-    transaction
-        .prepare_cached("UPDATE request_key SET expires = ?2 WHERE run = ?1")?
-        .execute(params![run.as_bytes(), expiry(now)])?;
     Ok(())
 }
