@@ -164,6 +164,9 @@ impl PipelineFile {
         if let Some(parameter) = given.filter(|_| !violation.path.contains('[')) {
             return format!("--param {parameter}: {}", violation.message);
         }
+        if let Some(key) = violation.path.strip_prefix("secrets[") {
+            return format!("secret {}: {}", key.trim_end_matches(']'), violation.message);
+        }
         let place = match violation.location {
             Some(location) => format!("{}:{}:{}", self.name, location.line, location.column),
             None => self.name.clone(),

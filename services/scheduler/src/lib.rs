@@ -20,6 +20,7 @@ mod lookup;
 mod metric;
 mod read_model;
 mod relays;
+mod run_secrets;
 mod schedules;
 mod secrets;
 pub mod server;

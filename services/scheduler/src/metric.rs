@@ -22,6 +22,8 @@ pub(crate) const WATCHERS: &str = "windlass_scheduler_watchers";
 pub(crate) const SLOW_WATCHERS: &str = "windlass_scheduler_slow_watchers_total";
 /// Submissions that were refused, by reason.
 pub(crate) const REFUSED_SUBMISSIONS: &str = "windlass_scheduler_refused_submissions_total";
+/// Secrets of ended runs that are to be deleted.
+pub(crate) const RUN_SECRETS_TO_DELETE: &str = "windlass_scheduler_run_secrets_to_delete";
 /// Fires of schedules, by outcome.
 pub(crate) const FIRES: &str = "windlass_scheduler_fires_total";
 /// Seconds from when a fire was due to when its run was accepted.

@@ -15,6 +15,7 @@ use crate::driver::{self, Driver, Limits};
 use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
+use crate::run_secrets::Sweeper;
 use crate::schedules::{self, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::Store;
@@ -91,6 +92,10 @@ pub async fn run_at(
         jobs: due,
     };
     tokio::spawn(firer.run(drained.clone()));
+    let sweeper = Sweeper {
+        shared: Arc::clone(&shared),
+    };
+    tokio::spawn(sweeper.run(drained.clone()));
     let mut driving = tokio::spawn(driver.run(recovered, drained.clone()));
     let settings = ServeSettings {
         services: grpc::SERVICES.to_vec(),

@@ -12,6 +12,7 @@ mod names;
 mod owner;
 mod pod;
 mod resolved;
+mod secret;
 mod step;
 mod volumes;
 
@@ -19,10 +20,11 @@ pub use context::{File, Run, RunContext, Settings, Workspace, WorkspaceDefault, 
 pub use error::ManifestError;
 pub use labels::{Annotation, Identity, Label, is_reserved_label, label_value};
 pub use merge::strategic_merge;
-pub use names::{MAX_NAME, owner_name, pod_name};
+pub use names::{MAX_NAME, owner_name, pod_name, secret_name};
 pub use owner::{OwnerRef, owner};
 pub use pod::pod;
 pub use resolved::{context, step};
+pub use secret::SecretOwner;
 pub use step::{Attempt, PodSettings, StepSpec};
 
 /// Finalizer that keeps a pod until its end is stored (I4).

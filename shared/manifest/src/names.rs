@@ -33,6 +33,12 @@ pub fn owner_name(run_name: &str, run: RunId) -> String {
     join(&[&readable(run_name, MAX_NAME - HASH - 1), &base32(&hash.finalize())])
 }
 
+/// Name of the Secret of a run in a namespace.
+pub fn secret_name(run_name: &str, run: RunId) -> String {
+    // Of another kind, so that the two are not in each other's way.
+    owner_name(run_name, run)
+}
+
 fn join(parts: &[&str]) -> String {
     let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
     parts.join("-")

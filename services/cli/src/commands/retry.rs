@@ -1,5 +1,7 @@
 //! `windlass retry`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use windlass_api::run::v1::{RetryRunRequest, RetryRunResponse};
 
@@ -13,6 +15,7 @@ use crate::output::{self, to_json};
 const MAX_NAMES: usize = 8;
 
 pub(super) async fn run(global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
+    let secrets = super::secret::of_run(&args.secrets, None)?;
     if global.local && args.detach {
         return Err(
             CliError::bad_input("--detach leaves nobody to run the steps under --local")
@@ -22,10 +25,18 @@ pub(super) async fn run(global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
     if global.local && !args.dry_run && args.output.output == Format::Table {
         output::line(super::LOCAL_STEPS)?;
     }
-    super::with_session(global, async |session| retry_and_follow(session, global, args).await).await
+    super::with_session(global, async |session| {
+        retry_and_follow(session, global, args, secrets).await
+    })
+    .await
 }
 
-async fn retry_and_follow(session: &Session, global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
+async fn retry_and_follow(
+    session: &Session,
+    global: &GlobalArgs,
+    args: &RetryArgs,
+    secrets: BTreeMap<String, Vec<u8>>,
+) -> Result<Exit> {
     let format = args.output.output;
     let table = format == Format::Table;
     let request = RetryRunRequest {
@@ -35,6 +46,7 @@ async fn retry_and_follow(session: &Session, global: &GlobalArgs, args: &RetryAr
         name: args.name.clone().unwrap_or_default(),
         validate_only: args.dry_run,
         from_steps: args.from.clone(),
+        secrets,
     };
     let response = retry(session, request).await?;
     if args.dry_run {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use windlass_ids::{RunId, Timestamp};
+use windlass_ids::{ClusterUid, RunId, Timestamp};
 use windlass_scheduling::{Decision, Event, Explanation, Rejection, Reused, Scheduler, StepState};
 
 use super::ahead::Ahead;
@@ -14,7 +14,9 @@ use super::held::{Acknowledgement, Answer, Held};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
 use crate::schedules::Book;
-use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, RequestRecord, RunHeader};
+use crate::store::{
+    CommitBatch, HeaderUpdate, NewRun, PackedDefinition, RequestRecord, RunHeader, RunSecret, RunSecretWrite,
+};
 
 /// The core and what belongs to it: discarded together when a commit fails.
 #[derive(Debug)]
@@ -81,6 +83,11 @@ impl Batch {
             Command::Explain(order) => self.explain(live, order),
             Command::Schedule(order) => self.schedule(live, *order),
             Command::Fire(order) => self.fire(live, *order),
+            Command::SecretGone((run, cluster)) => {
+                let gone = (run, cluster.clone());
+                self.commit.secrets.push(RunSecretWrite::Delete { run, cluster });
+                self.held.gone_secrets.push(gone);
+            }
         }
     }
 
@@ -91,12 +98,15 @@ impl Batch {
             packed,
             request,
             reused,
+            secrets,
             reservations,
             reply,
         } = submission;
         let of = header.fixed.schedule.clone().map(|of| (of, header.name.clone()));
         let run = header.id;
-        if let Err(rejection) = self.accept(live, header, (definition, packed), reused, request) {
+        let secrets: Vec<_> = secrets.into_iter().map(|cluster| secret_of(&header, cluster)).collect();
+        let content = (definition, packed);
+        if let Err(rejection) = self.accept(live, header, content, (reused, !secrets.is_empty()), request) {
             // Ids are random: this is another one of them.
             tracing::warn!(%rejection, "submission refused by the core");
             let error = crate::errors::Unavailable::OutcomeUnknown.into();
@@ -105,17 +115,19 @@ impl Batch {
         if let Some((of, name)) = of {
             self.triggered(live, &of, (run, name));
         }
+        self.held.secrets.extend(secrets.iter().cloned());
+        self.commit.secrets.extend(secrets.into_iter().map(RunSecretWrite::Put));
         self.held.answers.push(Answer::Submitted(reply));
         self.held.reservations.extend(reservations);
     }
 
-    /// Takes a run in; nothing happens when the core refuses it.
+    /// Takes a run in, one that is to be prepared first or not; nothing happens when the core refuses it.
     pub(super) fn accept(
         &mut self,
         live: &mut Live,
         mut header: RunHeader,
         (definition, packed): (Arc<RunDefinition>, Vec<PackedDefinition>),
-        reused: Vec<Reused>,
+        (reused, prepares): (Vec<Reused>, bool),
         mut request: Option<RequestRecord>,
     ) -> Result<(), Rejection> {
         header.created = self.now;
@@ -123,7 +135,9 @@ impl Batch {
             request.created = self.now;
         }
         let spec = Arc::clone(definition.spec());
-        let event = if header.fixed.lineage.is_some() {
+        let event = if prepares {
+            Event::RunPreparing { spec, reused }
+        } else if header.fixed.lineage.is_some() {
             Event::RunRetried { spec, reused }
         } else {
             Event::RunSubmitted { spec }
@@ -272,6 +286,15 @@ impl Batch {
         self.held.effects = self.decision.effects;
         self.commit.changes = self.decision.changes;
         (self.commit, self.held)
+    }
+}
+
+fn secret_of(header: &RunHeader, cluster: ClusterUid) -> RunSecret {
+    RunSecret {
+        run: header.id,
+        cluster,
+        namespace: header.namespace.clone(),
+        run_name: header.name.clone(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the driver is asked to do, and how it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use windlass_ids::{AttemptId, RunId, ScheduleId, StepIndex};
+use windlass_ids::{AttemptId, ClusterUid, RunId, ScheduleId, StepIndex};
 use windlass_scheduling::{Event, Explanation, Rejection, Reused};
 
 use super::reservations::Reservation;
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Schedule(Box<ScheduleOrder>),
     /// A fire of a schedule was prepared.
     Fire(Box<FireOrder>),
+    /// The Secret of an ended run is gone from a cluster.
+    SecretGone((RunId, ClusterUid)),
 }
 
 /// Why the driver did not do what it was asked.
@@ -57,6 +59,8 @@ pub(crate) struct Submission {
     pub(crate) request: Option<RequestRecord>,
     /// Steps of a retried run that do not run again.
     pub(crate) reused: Vec<Reused>,
+    /// Clusters in which its secrets are to be made before it is queued.
+    pub(crate) secrets: BTreeSet<ClusterUid>,
     /// Kept until the commit is durable or has failed.
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) reply: oneshot::Sender<Result<(), SubmitError>>,

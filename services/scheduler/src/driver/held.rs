@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use windlass_ids::{AttemptId, RunId};
+use windlass_ids::{AttemptId, ClusterUid, RunId};
 use windlass_scheduling::{Change, Effect, Explanation};
 
 use super::command::{Refusal, ScheduleRefusal};
@@ -13,7 +13,7 @@ use crate::errors::{SubmitError, Unavailable};
 use crate::executors::Session;
 use crate::read_model::RunEntry;
 use crate::schedules::{FireJob, ScheduleKey};
-use crate::store::{CommitTicket, Schedule};
+use crate::store::{CommitTicket, RunSecret, Schedule};
 
 /// A batch on its way into the store; see the module.
 #[derive(Debug, Default)]
@@ -30,6 +30,10 @@ pub(crate) struct Held {
     pub(crate) reservations: Vec<Reservation>,
     /// Schedules that readers may see as they are now; `None` for one that is gone.
     pub(crate) schedules: Vec<(ScheduleKey, Option<Arc<Schedule>>)>,
+    /// Records of Secrets that are about to be made.
+    pub(crate) secrets: Vec<RunSecret>,
+    /// Records of Secrets that are gone.
+    pub(crate) gone_secrets: Vec<(RunId, ClusterUid)>,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }
@@ -95,6 +99,8 @@ impl Held {
             && self.acknowledgements.is_empty()
             && self.answers.is_empty()
             && self.schedules.is_empty()
+            && self.secrets.is_empty()
+            && self.gone_secrets.is_empty()
             && self.jobs.is_empty()
     }
 

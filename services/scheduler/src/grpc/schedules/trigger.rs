@@ -1,5 +1,6 @@
 //! TriggerSchedule: a submission of what a schedule runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -68,6 +69,7 @@ impl Api {
             definition: Arc::new(definition),
             packed,
             reused,
+            secrets: BTreeSet::new(),
             request: record.map(|record| RequestRecord {
                 run: Some(header.id),
                 ..record

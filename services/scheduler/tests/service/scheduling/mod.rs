@@ -30,7 +30,7 @@ fn minute(number: i64) -> Timestamp {
 
 impl Scheduler {
     /// A scheduler whose day is as far as `now`.
-    async fn start_at(config: Config, now: Timestamp) -> (Self, Clock) {
+    pub(crate) async fn start_at(config: Config, now: Timestamp) -> (Self, Clock) {
         let clock = Clock::starting_at(now);
         let (given, open) = (clock.clone(), server::opener(&config));
         let scheduler = Self::start_with(|listener, shutdown| async move {
