@@ -5,5 +5,6 @@ mod common;
 mod connecting;
 mod faults;
 mod lifecycle;
+mod run_secrets;
 mod secrets;
 mod session;

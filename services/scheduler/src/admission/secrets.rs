@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use windlass_ids::{ClusterUid, StepIndex};
+use windlass_ids::{ClusterAlias, ClusterUid, StepIndex};
 use windlass_pipeline::{Pipeline, ResolvedPipeline};
 use windlass_scheduling::{Event, Reused};
 
@@ -121,16 +121,16 @@ pub(super) fn places(
     shared: &Shared,
     resolved: &mut ResolvedPipeline,
     reused: &[Reused],
-) -> Result<BTreeSet<ClusterUid>, SubmitError> {
+) -> Result<BTreeMap<ClusterUid, ClusterAlias>, SubmitError> {
     let steps = again(resolved, reused);
     let aliases: BTreeSet<Option<String>> = steps
         .filter_map(|(_, step)| Some(definition::cluster(resolved, resolved.source(step)?.template, step)))
         .collect();
-    let mut clusters = BTreeSet::new();
+    let mut clusters = BTreeMap::new();
     for alias in aliases {
         let place = shared.executors.place_of_secrets(alias.as_deref().unwrap_or_default());
         let (cluster, name) = place.map_err(no_place)?;
-        clusters.insert(cluster);
+        clusters.insert(cluster, name.clone());
         if alias.is_none() {
             let takes = |template: &&mut Arc<_>| {
                 let template: &windlass_pipeline::ResolvedTemplate = template;

@@ -1,6 +1,6 @@
 //! Submitting a run: checked, named, and handed to the driver once for each request id.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::Rng as _;
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_api::run::v1::SubmitRunRequest;
-use windlass_ids::{ClusterUid, Namespace, RequestId, RunId, RunName, Timestamp};
+use windlass_ids::{ClusterAlias, ClusterUid, Namespace, RequestId, RunId, RunName, Timestamp};
 use windlass_pipeline::{Pipeline, ResolvedPipeline};
 use windlass_scheduling::{Reused, RunState, StepState};
 
@@ -299,7 +299,7 @@ impl Request {
         store: &dyn Store,
         submitter: Submitter,
         fresh: Fresh,
-        (content, places): (Content, BTreeSet<ClusterUid>),
+        (content, places): (Content, BTreeMap<ClusterUid, ClusterAlias>),
     ) -> Result<RunHeader, SubmitError> {
         store.admit().map_err(|error| match error {
             StoreError::LowSpace { .. } | StoreError::Full { .. } => SubmitError::StoreFull,

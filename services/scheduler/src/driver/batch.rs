@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use windlass_ids::{ClusterUid, RunId, Timestamp};
+use windlass_ids::{ClusterAlias, ClusterUid, RunId, Timestamp};
 use windlass_scheduling::{Decision, Event, Explanation, Rejection, Reused, Scheduler, StepState};
 
 use super::ahead::Ahead;
@@ -289,10 +289,11 @@ impl Batch {
     }
 }
 
-fn secret_of(header: &RunHeader, cluster: ClusterUid) -> RunSecret {
+fn secret_of(header: &RunHeader, (cluster, alias): (ClusterUid, ClusterAlias)) -> RunSecret {
     RunSecret {
         run: header.id,
         cluster,
+        alias,
         namespace: header.namespace.clone(),
         run_name: header.name.clone(),
     }

@@ -1,10 +1,10 @@
 //! What the driver is asked to do, and how it answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use windlass_ids::{AttemptId, ClusterUid, RunId, ScheduleId, StepIndex};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, RunId, ScheduleId, StepIndex};
 use windlass_scheduling::{Event, Explanation, Rejection, Reused};
 
 use super::reservations::Reservation;
@@ -60,7 +60,7 @@ pub(crate) struct Submission {
     /// Steps of a retried run that do not run again.
     pub(crate) reused: Vec<Reused>,
     /// Clusters in which its secrets are to be made before it is queued.
-    pub(crate) secrets: BTreeSet<ClusterUid>,
+    pub(crate) secrets: BTreeMap<ClusterUid, ClusterAlias>,
     /// Kept until the commit is durable or has failed.
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) reply: oneshot::Sender<Result<(), SubmitError>>,

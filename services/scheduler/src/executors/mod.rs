@@ -166,13 +166,17 @@ impl Executors {
         ask(self.least_busy(alias, of, C::is_known_to)?, call).await
     }
 
-    /// As [`Self::ask`], of a cluster by its uid.
+    /// As [`Self::ask`], of a cluster by its uid, whatever it is called now.
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub(crate) async fn ask_in<C: Call>(&self, cluster: &ClusterUid, call: C) -> Result<C::Answer, CallError> {
+    pub(crate) async fn ask_in<C: Call>(
+        &self,
+        (cluster, alias): (&ClusterUid, &ClusterAlias),
+        call: C,
+    ) -> Result<C::Answer, CallError> {
         let of = |session: &Session| session.cluster == *cluster;
-        let session = self.least_busy(&cluster.0, of, C::is_known_to)?;
+        let session = self.least_busy(&alias.0, of, C::is_known_to)?;
         ask(session, call).await.map(|(_, answer)| answer)
     }
 

@@ -166,7 +166,7 @@ async fn ask(shared: &Shared, secret: &RunSecret, action: Action) -> Result<(), 
         action: Some(action),
         ..dispatch::RunSecretCall::default()
     };
-    let answer = shared.executors.ask_in(&secret.cluster, call).await?;
+    let answer = shared.executors.ask_in((&secret.cluster, &secret.alias), call).await?;
     match answer.refusal {
         None => Ok(()),
         Some(refusal) => {

@@ -1,6 +1,6 @@
 //! Where the secrets of a run may be. Their values are in no store (I8).
 
-use windlass_ids::{ClusterUid, Namespace, RunId, RunName};
+use windlass_ids::{ClusterAlias, ClusterUid, Namespace, RunId, RunName};
 
 /// A Secret that a run has, or may have, in a cluster: until it is known to be gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct RunSecret {
     pub run: RunId,
     /// The cluster.
     pub cluster: ClusterUid,
+    /// What the cluster was called.
+    pub alias: ClusterAlias,
     /// The run's namespace.
     pub namespace: Namespace,
     /// The run's name.

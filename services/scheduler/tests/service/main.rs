@@ -11,6 +11,7 @@ mod relays;
 mod rendering;
 mod restarts;
 mod retrying;
+mod run_secrets;
 mod scheduling;
 mod secrets;
 mod sessions;

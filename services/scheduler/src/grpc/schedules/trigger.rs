@@ -1,6 +1,6 @@
 //! TriggerSchedule: a submission of what a schedule runs.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -69,7 +69,7 @@ impl Api {
             definition: Arc::new(definition),
             packed,
             reused,
-            secrets: BTreeSet::new(),
+            secrets: BTreeMap::new(),
             request: record.map(|record| RequestRecord {
                 run: Some(header.id),
                 ..record

@@ -5,6 +5,7 @@
 CREATE TABLE run_secret (
     run       BLOB    NOT NULL CHECK (length(run) = 16),
     cluster   TEXT    NOT NULL,
+    alias     TEXT    NOT NULL,
     namespace TEXT    NOT NULL,
     run_name  TEXT    NOT NULL,
     PRIMARY KEY (run, cluster)
