@@ -15,7 +15,7 @@ use crate::output::{self, to_json};
 const MAX_NAMES: usize = 8;
 
 pub(super) async fn run(global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
-    let secrets = super::secret::of_run(&args.secrets, None)?;
+    let secrets = super::secret::of_run(&args.secrets)?;
     if global.local && args.detach {
         return Err(
             CliError::bad_input("--detach leaves nobody to run the steps under --local")

@@ -14,12 +14,13 @@ use crate::output::{self, to_json};
 use crate::pipeline_file::PipelineFile;
 
 pub(super) async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<Exit> {
+    let is_stdin = args.pipeline.file == Path::new("-");
+    super::secret::check_stdin(&args.secrets, is_stdin.then_some("FILE"))?;
     // The file is checked before anything is started or reached.
     let file = PipelineFile::read(&args.pipeline)?;
     file.check().map_err(|violations| file.error(&violations))?;
     let labels = labels(&args.labels)?;
-    let is_stdin = args.pipeline.file == Path::new("-");
-    let secrets = super::secret::of_run(&args.secrets, is_stdin.then_some("FILE"))?;
+    let secrets = super::secret::of_run(&args.secrets)?;
     if global.local && args.detach {
         return Err(
             CliError::bad_input("--detach leaves nobody to run the steps under --local")

@@ -28,7 +28,8 @@ const MAX_NAME: usize = 40;
 pub(super) async fn run(global: &GlobalArgs, args: &RunStepArgs) -> Result<Exit> {
     // Everything is checked before anything is started or reached.
     let is_stdin = args.pod.as_deref() == Some(Path::new("-"));
-    let secrets = super::secret::of_run(&args.secrets, is_stdin.then_some("--pod"))?;
+    super::secret::check_stdin(&args.secrets, is_stdin.then_some("--pod"))?;
+    let secrets = super::secret::of_run(&args.secrets)?;
     let pipeline = pipeline(args, secrets.keys())?;
     check(args, &pipeline)?;
     let labels = labels(&args.labels)?;

@@ -27,17 +27,25 @@ pub(super) async fn run(global: &GlobalArgs, args: &SecretArgs) -> Result<Exit> 
     }
 }
 
-/// Values of a run's secrets; `reads_stdin` names what standard input is read for already.
+/// That standard input is read for one thing only, of which `other` is one already.
+///
+/// # Errors
+/// When it is asked for a secret of the run, too.
+pub(super) fn check_stdin(args: &RunSecretArgs, other: Option<&str>) -> Result<()> {
+    match other.zip(args.secret_stdin.as_ref()) {
+        Some((other, key)) => Err(CliError::bad_input(format!(
+            "--secret-stdin {key} and {other} both read standard input"
+        ))
+        .hint("take one of them from a file")),
+        None => Ok(()),
+    }
+}
+
+/// Values of a run's secrets.
 ///
 /// # Errors
 /// When one cannot be read, or a key is named twice.
-pub(super) fn of_run(args: &RunSecretArgs, reads_stdin: Option<&str>) -> Result<Data> {
-    if let Some((other, key)) = reads_stdin.zip(args.secret_stdin.as_ref()) {
-        return Err(
-            CliError::bad_input(format!("--secret-stdin {key} and {other} both read standard input"))
-                .hint("take one of them from a file"),
-        );
-    }
+pub(super) fn of_run(args: &RunSecretArgs) -> Result<Data> {
     let sources = Sources {
         file_flag: "--secret-file",
         files: &args.secret_file,
