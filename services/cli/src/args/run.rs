@@ -134,7 +134,7 @@ Examples:
   windlass run-step --image python:3.13 -- python -c 'print(6 * 7)'
   windlass run-step --image alpine --memory 2Gi -e N=9 -- sh -c 'seq $N' > numbers
   windlass run-step --image trainer:v3 --pod gpu.yaml --timeout 4h --detach
-  windlass run-step --image alpine --secret-env API_TOKEN -- sh -c 'fetch --token $API_TOKEN'
+  windlass run-step --image fetcher:v1 --secret-env API_TOKEN       the step has it in $API_TOKEN
 
 It is a run of one step: it goes on when this command or a service dies, and `windlass logs`,
 `explain` and `retry` work on it. What it prints goes to standard output as it is (Kubernetes keeps

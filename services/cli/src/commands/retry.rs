@@ -50,7 +50,7 @@ async fn retry_and_follow(
     };
     let response = retry(session, request).await?;
     if args.dry_run {
-        output::data(format, &to_json(&response), || plan(&response))?;
+        output::data(format, &to_json(&response), || needs(&response))?;
         return Ok(Exit::Succeeded);
     }
     let run = response
@@ -96,12 +96,17 @@ async fn retry_and_follow(
 
 async fn retry(session: &Session, request: RetryRunRequest) -> Result<RetryRunResponse> {
     // The same request id goes with every try, so that a lost reply makes no second run (I1).
-    session
-        .call(Patience::USUAL, |mut client| {
-            let request = request.clone();
-            async move { client.retry_run(request).await }
-        })
-        .await
+    let answered = session.call(Patience::USUAL, |mut client| {
+        let request = request.clone();
+        async move { client.retry_run(request).await }
+    });
+    answered.await.map_err(|mut error: CliError| {
+        // The fields say all of it.
+        if !error.fields.is_empty() {
+            error.message = format!("run {} is not retried like this", request.run);
+        }
+        error
+    })
 }
 
 /// How many steps a retry of an ended run would reuse; nothing when that cannot be told, as to who may not retry it.
@@ -122,6 +127,14 @@ fn plan(response: &RetryRunResponse) -> String {
     match response.reused_count {
         0 => again,
         count => format!("reused     {}\n{again}", names(&response.reused_steps, count)),
+    }
+}
+
+/// As [`plan`], with the secrets that have to be given.
+fn needs(response: &RetryRunResponse) -> String {
+    match response.secret_keys.as_slice() {
+        [] => plan(response),
+        keys => format!("{}\nsecrets    {}: give them again, as with --secret-file", plan(response), keys.join(", ")),
     }
 }
 

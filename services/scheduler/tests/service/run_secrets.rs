@@ -574,6 +574,14 @@ async fn a_retry_wants_the_secrets_of_what_runs_again_and_no_others() {
             ("INVALID_REQUEST", vec![expected.to_owned()])
         );
     }
+    let asked = run::RetryRunRequest {
+        namespace: "ml".to_owned(),
+        run: first.name.clone(),
+        validate_only: true,
+        ..run::RetryRunRequest::default()
+    };
+    let asked = scheduler.runs().retry_run(asked).await.expect("a plan").into_inner();
+    assert_eq!(asked.secret_keys, ["PIN"]);
     assert_eq!(calls(&executor).0, 1, "nothing was made");
     let retried = retry("t1", &[], &[("PIN", "0815")]).await.expect("retried");
     assert_eq!((retried.created, retried.reused_count), (true, 1));
