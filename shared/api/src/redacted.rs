@@ -106,7 +106,7 @@ mod tests {
             ..PutSecretRequest::default()
         };
         let put = SecretPut {
-            data,
+            data: data.clone(),
             ..SecretPut::default()
         };
         let submitted = SubmitRunRequest {

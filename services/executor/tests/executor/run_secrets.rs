@@ -118,7 +118,7 @@ async fn e31_the_secret_of_a_run_is_made_once_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x6_a_secret_of_others_with_that_name_is_neither_taken_nor_deleted() {
+async fn e31_a_secret_of_others_with_that_name_is_neither_taken_nor_deleted() {
     let mut world = World::start().await;
     let mut session = world.session().await;
     let theirs = Secret {
