@@ -16,7 +16,7 @@ use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
 use windlass_tests::wait::{is_alive, until};
 
-use crate::support::{Canaries, Said, checks, windlass, windlass_with};
+use crate::support::{Canaries, Said, checks, prints, windlass, windlass_with};
 
 /// More commits than the run can take.
 const MOST_COMMITS: u64 = 100;
@@ -111,6 +111,7 @@ async fn survive(moment: &str) -> bool {
         scheduler: Some(binary("crashing-scheduler")),
         scheduler_env: BTreeMap::from([("WINDLASS_CRASH".to_owned(), moment.to_owned())]),
         without_relay: true,
+        scheduler_args: vec!["--seal-deadline".to_owned(), "0s".to_owned()],
         ..Options::default()
     })
     .await;
@@ -300,6 +301,7 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
             checks("env", "B", of_run("ENV_CANARY"), &env, &go),
             checks("lines", "C", of_run("LINES"), &lines, &go),
             checks("pipe", "D", of_run("pipe.d"), &piped, &go),
+            prints("prints", of_run("FILE")),
             {"name": "fails", "upstream": ["file"], "command": ["sh", "-c", "exit 3"],
              "env": [{"name": "A", "valueFrom": of_run("FILE")}]},
         ],
@@ -438,7 +440,7 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
     );
     assert_eq!(retried.status, 1, "it fails as before: {retried:?}");
     said.push(retried);
-    let script = "[ ${#PIPED} -gt 20 ] && echo long";
+    let script = "[ ${#PIPED} -gt 20 ] && echo \"long: $PIPED.\"";
     let step = [
         "run-step",
         "--image",
@@ -453,7 +455,11 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
         script,
     ];
     let stepped = windlass(&deployment, &step, piped.as_bytes());
-    assert_eq!((stepped.status, stepped.out.as_str()), (0, "long\n"), "{stepped:?}");
+    assert_eq!(
+        (stepped.status, stepped.out.as_str()),
+        (0, "long: ***.\n"),
+        "{stepped:?}"
+    );
     said.push(stepped);
     gone(&deployment).await;
 
@@ -472,6 +478,9 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
     ] {
         said.push(windlass(&deployment, args, b""));
     }
+    let printed = said.iter().find(|said| said.out.contains("| it is")).expect("the logs");
+    let masked = printed.out.lines().filter(|line| line.contains("***")).count();
+    assert_eq!(masked, 4, "every line with a value is there: {printed:?}");
     canaries.are_in_kubernetes_alone(&deployment).await;
     canaries.are_not_in(said.iter().map(|said| format!("{said:?}")).chain(told));
     let found: Vec<PathBuf> = canaries.files(own.path(), &[]);

@@ -134,7 +134,11 @@ fn plan(response: &RetryRunResponse) -> String {
 fn needs(response: &RetryRunResponse) -> String {
     match response.secret_keys.as_slice() {
         [] => plan(response),
-        keys => format!("{}\nsecrets    {}: give them again, as with --secret-file", plan(response), keys.join(", ")),
+        keys => format!(
+            "{}\nsecrets    {}: give them again, as with --secret-file",
+            plan(response),
+            keys.join(", ")
+        ),
     }
 }
 

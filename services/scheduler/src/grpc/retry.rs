@@ -47,7 +47,11 @@ impl Api {
 fn answer(plan: &Plan, definition: &RunDefinition) -> wire::RetryRunResponse {
     let count = |steps: &[_]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
     let resolved = definition.resolved();
-    let keys: BTreeSet<&str> = plan.rerun.iter().flat_map(|step| resolved.run_secrets(step.0)).collect();
+    let keys: BTreeSet<&str> = plan
+        .rerun
+        .iter()
+        .flat_map(|step| resolved.run_secrets(step.0))
+        .collect();
     wire::RetryRunResponse {
         run: None,
         created: false,

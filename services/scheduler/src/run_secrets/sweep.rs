@@ -1,4 +1,6 @@
-//! Deletes the Secrets of ended runs, until they are known to be gone.
+//! Deletes the Secrets of ended runs once their logs are kept, until they are known to be gone.
+//!
+//! Before that an executor that begins to read a log could not mask their values in it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use crate::store::RunSecret;
 
 /// Deletions that are under way at a time.
 const AT_A_TIME: usize = 8;
+/// How soon a run whose logs are still read is looked at again; that costs no call.
+const LOGS: Duration = Duration::from_secs(1);
 /// How soon a cluster without an executor is looked at again; that costs no call.
 const NO_EXECUTOR: Duration = Duration::from_secs(2);
 /// How soon a deletion that failed is tried again, at first and at most.
@@ -58,6 +62,10 @@ impl Sweeper {
     async fn delete(&self, secret: RunSecret) -> Option<(RunId, ClusterUid)> {
         let (secrets, clock) = (&self.shared.run_secrets, &self.shared.clock);
         let began = clock.now();
+        if self.shared.relays.may_read(secret.run, &secret.cluster, &self.shared) {
+            secrets.postpone(&secret, began.saturating_add(LOGS));
+            return None;
+        }
         let deleted = ask(&self.shared, &secret, Action::Delete(dispatch::RunSecretDelete {})).await;
         if let Err(error) = &deleted
             && !matches!(error, SecretError::Call(CallError::NoExecutor { .. }))
@@ -86,6 +94,13 @@ impl RunSecrets {
         }
         metrics::gauge!(metric::RUN_SECRETS_TO_DELETE).set(f64::from(count));
         (due, next)
+    }
+
+    /// Not now.
+    fn postpone(&self, secret: &RunSecret, until: Timestamp) {
+        if let Some(known) = self.lock().get_mut(&key(secret)) {
+            known.due = until;
+        }
     }
 
     /// What came of a deletion.
