@@ -14,7 +14,13 @@ const PUBLIC: &[&str] = &[
 ];
 
 /// Messages that carry secret values: their `Debug` is written by hand and shows none (I8).
-const REDACTED: &[&str] = &["windlass.secret.v1.PutSecretRequest", "windlass.dispatch.v1.SecretPut"];
+const REDACTED: &[&str] = &[
+    "windlass.secret.v1.PutSecretRequest",
+    "windlass.dispatch.v1.SecretPut",
+    "windlass.dispatch.v1.RunSecretMake",
+    "windlass.run.v1.SubmitRunRequest",
+    "windlass.run.v1.RetryRunRequest",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");

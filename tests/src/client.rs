@@ -23,6 +23,14 @@ pub async fn submit(deployment: &Deployment, pipeline: &Pipeline, request_id: &s
         pipeline: Some(pipeline_to_proto(pipeline)),
         ..SubmitRunRequest::default()
     };
+    submit_request(deployment, &request).await
+}
+
+/// As [`submit`], of any submission.
+///
+/// # Panics
+/// When it is refused.
+pub async fn submit_request(deployment: &Deployment, request: &SubmitRunRequest) -> Run {
     until("the run is accepted", async || {
         match deployment.runs().submit_run(request.clone()).await {
             Ok(response) => Ok(response.into_inner().run.expect("a run")),

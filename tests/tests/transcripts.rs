@@ -144,6 +144,17 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ("list-bad-filter", "list --filter colour=red"),
     ("run-waits", "run waits.yaml --name waits-one --timeout 1s"),
     ("run-halfway", "run halfway.yaml --name halfway-one"),
+    ("run-secret-missing", "run secretive.yaml --secret-file PIN=pin.txt"),
+    (
+        "run-secret-unused",
+        "run secretive.yaml --secret-file PIN=pin.txt --secret-file API_TOKEN=pin.txt --secret-file MORE=pin.txt",
+    ),
+    (
+        "run-secret",
+        "run secretive.yaml --name secret-one --secret-file PIN=pin.txt --secret-file API_TOKEN=pin.txt",
+    ),
+    ("retry-secret-dry-run", "retry secret-one --dry-run"),
+    ("retry-secret-missing", "retry secret-one"),
     ("retry-running", "retry waits-one"),
     ("retry-succeeded", "retry hello-one"),
     ("retry-dry-run", "retry halfway-one --dry-run"),

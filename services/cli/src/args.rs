@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use cluster::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs, PurgeArgs};
-pub use run::{PipelineArgs, RetryArgs, RunArgs, RunStepArgs};
+pub use run::{PipelineArgs, RetryArgs, RunArgs, RunSecretArgs, RunStepArgs};
 pub use schedule::{
     CatchUpChoice, CronJobArgs, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleExportArgs,
     ScheduleGetArgs, ScheduleListArgs, ScheduleNamesArgs, ScheduleTriggerArgs, ScheduleUpdateArgs, TimingArgs,

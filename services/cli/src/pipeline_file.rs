@@ -150,6 +150,10 @@ impl PipelineFile {
     /// The server's refusal, with the places in this file.
     pub fn locate(&self, mut error: CliError) -> CliError {
         let fields = std::mem::take(&mut error.fields);
+        if !fields.is_empty() {
+            // The lines below say all of it.
+            error.message = format!("{} is refused", self.name);
+        }
         let violations = fields.into_iter().map(|(field, wrong)| {
             let path = field.strip_prefix("pipeline.").unwrap_or(&field);
             Violation::new(path, Code::BadValue, wrong)
@@ -163,6 +167,9 @@ impl PipelineFile {
         let given = violation.path.strip_prefix("parameters.");
         if let Some(parameter) = given.filter(|_| !violation.path.contains('[')) {
             return format!("--param {parameter}: {}", violation.message);
+        }
+        if let Some(key) = violation.path.strip_prefix("secrets[") {
+            return format!("secret {}: {}", key.trim_end_matches(']'), violation.message);
         }
         let place = match violation.location {
             Some(location) => format!("{}:{}:{}", self.name, location.line, location.column),

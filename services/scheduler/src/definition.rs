@@ -210,7 +210,7 @@ impl Policies {
 }
 
 /// The cluster of a step: only with a parameter in its name does it depend on the step.
-fn cluster(resolved: &ResolvedPipeline, template: u32, step: u32) -> Option<String> {
+pub(crate) fn cluster(resolved: &ResolvedPipeline, template: u32, step: u32) -> Option<String> {
     let written = resolved.templates.get(template as usize)?.merged.cluster.as_deref();
     match written {
         Some(name) if name.contains("$(") => resolved.step_spec(step).and_then(|spec| spec.cluster),

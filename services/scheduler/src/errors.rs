@@ -81,6 +81,14 @@ pub enum SubmitError {
     /// Too little free space: running work goes on, new work is refused.
     #[error("the store is low on free space; what runs goes on, new runs are refused")]
     StoreFull,
+    /// The secrets of the run could not be made. One that is named was taken in, and stays PREPARING for a while.
+    #[error("{}", not_made(.run.as_ref(), .error))]
+    SecretsNotMade {
+        /// The run, when there is one already.
+        run: Option<RunName>,
+        /// Why.
+        error: Box<SecretError>,
+    },
     /// Too many submissions wait.
     #[error("too many submissions are waiting")]
     QueueFull,
@@ -455,6 +463,15 @@ pub enum CheckError {
     /// See [`CallError`].
     #[error(transparent)]
     Call(#[from] CallError),
+}
+
+fn not_made(run: Option<&RunName>, error: &SecretError) -> String {
+    match run {
+        None => format!("the secrets of the run cannot be made: {error}"),
+        Some(run) => format!(
+            "run {run} stays PREPARING, since its secrets could not be made: {error}; repeat the request with the same request_id, or cancel the run"
+        ),
+    }
 }
 
 fn of_cluster(alias: &str) -> String {

@@ -21,6 +21,7 @@ mod metric;
 mod read_model;
 mod relays;
 mod retention;
+mod run_secrets;
 mod schedules;
 mod secrets;
 pub mod server;

@@ -16,6 +16,7 @@ use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
 use crate::relays::Relays;
 use crate::retention::{Retention, RunRetention};
+use crate::run_secrets::Sweeper;
 use crate::schedules::{self, Firer};
 use crate::shared::{Shared, Timing};
 use crate::store::Store;
@@ -109,6 +110,10 @@ pub async fn run_at(
         shared: Arc::clone(&shared),
     };
     tokio::spawn(deliverer.run(drained.clone()));
+    let sweeper = Sweeper {
+        shared: Arc::clone(&shared),
+    };
+    tokio::spawn(sweeper.run(drained.clone()));
     let mut driving = tokio::spawn(driver.run(recovered, drained.clone()));
     let settings = ServeSettings {
         services: grpc::SERVICES.to_vec(),

@@ -14,6 +14,7 @@ use crate::executors::Executors;
 use crate::history::History;
 use crate::read_model::ReadModel;
 use crate::relays::Relays;
+use crate::run_secrets::RunSecrets;
 use crate::schedules::ScheduleModel;
 use crate::store::Store;
 use crate::webhooks::Webhooks;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) schedules: ScheduleModel,
     pub(crate) executors: Executors,
     pub(crate) relays: Relays,
+    pub(crate) run_secrets: RunSecrets,
     pub(crate) history: History,
     pub(crate) inbox: Inbox,
     pub(crate) reservations: Reservations,
@@ -70,6 +72,7 @@ impl Shared {
             schedules: ScheduleModel::default(),
             executors: Executors::default(),
             relays,
+            run_secrets: RunSecrets::default(),
             history,
             inbox,
             reservations: Reservations::default(),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter, Result};
 
-use crate::dispatch::v1::SecretPut;
+use crate::dispatch::v1::{RunSecretMake, SecretPut};
+use crate::run::v1::{RetryRunRequest, SubmitRunRequest};
 use crate::secret::v1::PutSecretRequest;
 
 /// Values by key, of which only the keys and sizes are shown.
@@ -52,6 +53,45 @@ impl Debug for SecretPut {
     }
 }
 
+impl Debug for RunSecretMake {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+        formatter
+            .debug_struct("RunSecretMake")
+            .field("data", &Sizes(&self.data))
+            .finish()
+    }
+}
+
+impl Debug for SubmitRunRequest {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+        formatter
+            .debug_struct("SubmitRunRequest")
+            .field("namespace", &self.namespace)
+            .field("request_id", &self.request_id)
+            .field("pipeline", &self.pipeline)
+            .field("parameters", &self.parameters)
+            .field("name", &self.name)
+            .field("labels", &self.labels)
+            .field("secrets", &Sizes(&self.secrets))
+            .finish()
+    }
+}
+
+impl Debug for RetryRunRequest {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+        formatter
+            .debug_struct("RetryRunRequest")
+            .field("namespace", &self.namespace)
+            .field("run", &self.run)
+            .field("request_id", &self.request_id)
+            .field("name", &self.name)
+            .field("validate_only", &self.validate_only)
+            .field("from_steps", &self.from_steps)
+            .field("secrets", &Sizes(&self.secrets))
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,9 +106,18 @@ mod tests {
             ..PutSecretRequest::default()
         };
         let put = SecretPut {
-            data,
+            data: data.clone(),
             ..SecretPut::default()
         };
+        let submitted = SubmitRunRequest {
+            secrets: data.clone(),
+            ..SubmitRunRequest::default()
+        };
+        let retried = RetryRunRequest {
+            secrets: data.clone(),
+            ..RetryRunRequest::default()
+        };
+        let make = RunSecretMake { data: data.clone() };
         let frame = ConnectResponse {
             message: Some(connect_response::Message::SecretCall(SecretCall {
                 call_kind: Some(secret_call::CallKind::Put(put)),
@@ -77,7 +126,14 @@ mod tests {
             ..ConnectResponse::default()
         };
         let bytes = format!("{:?}", b"hunter2".to_vec());
-        for text in [format!("{request:?}"), format!("{frame:?}"), format!("{request:#?}")] {
+        for text in [
+            format!("{request:?}"),
+            format!("{frame:?}"),
+            format!("{request:#?}"),
+            format!("{submitted:?}"),
+            format!("{retried:?}"),
+            format!("{make:?}"),
+        ] {
             assert!(text.contains("\"password\": <7 bytes>"), "{text}");
             assert!(!text.contains("hunter2") && !text.contains(&bytes), "{text}");
         }

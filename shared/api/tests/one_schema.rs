@@ -48,6 +48,7 @@ fn template() -> Value {
                 "configMapKeyRef": {"name": "c", "key": "k", "optional": false},
                 "fieldRef": {"fieldPath": "metadata.name"},
                 "resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"},
+                "runSecretKeyRef": {"key": "k"},
             }},
         ],
         "workingDir": "/tmp", "runIf": "ALWAYS", "timeout": "45m",

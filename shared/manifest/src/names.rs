@@ -49,6 +49,12 @@ pub fn cron_job_name(installation: InstallationId, namespace: &str, schedule: &s
     ])
 }
 
+/// Name of the Secret of a run in a namespace.
+pub fn secret_name(run_name: &str, run: RunId) -> String {
+    // Of another kind, so that the two are not in each other's way.
+    owner_name(run_name, run)
+}
+
 fn join(parts: &[&str]) -> String {
     let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
     parts.join("-")

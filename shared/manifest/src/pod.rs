@@ -13,7 +13,7 @@ use crate::labels::{Annotation, pod_labels};
 use crate::volumes::{self, Mounted};
 use crate::{
     Attempt, FILES_PATH, FINALIZER, MAIN_CONTAINER, ManifestError, OwnerRef, PodSettings, Run, Settings, StepSpec,
-    pod_name, strategic_merge,
+    pod_name, secret_name, strategic_merge,
 };
 
 /// Makes the pod of an attempt. Without an owner, it is what will be created but for the owner reference: what the scheduler
@@ -135,7 +135,8 @@ fn environment(run: &Run, step: &StepSpec, attempt: Attempt<'_>, has_files: bool
     let reserved = system.len();
     let values = step.matrix.iter().map(|(name, value)| literal(name, value));
     let mut merged = system;
-    for variable in values.chain(step.env.iter().cloned()) {
+    let own = step.env.iter().map(|variable| with_secret_of(run, variable));
+    for variable in values.chain(own) {
         match merged.iter().position(|present| present.name == variable.name) {
             Some(position) if position < reserved => {}
             Some(position) => merged[position] = variable,
@@ -143,6 +144,18 @@ fn environment(run: &Run, step: &StepSpec, attempt: Attempt<'_>, has_files: bool
         }
     }
     merged
+}
+
+/// A reference to a Secret without a name means the run's own.
+fn with_secret_of(run: &Run, variable: &EnvVar) -> EnvVar {
+    let mut variable = variable.clone();
+    let source = variable.value_from.as_mut();
+    if let Some(selector) = source.and_then(|source| source.secret_key_ref.as_mut())
+        && selector.name.is_empty()
+    {
+        selector.name = secret_name(&run.name, run.id);
+    }
+    variable
 }
 
 fn literal(name: &str, value: &str) -> EnvVar {

@@ -4,7 +4,7 @@
 //! (`StepTemplate.template_json`) and a `StepOverlay` with each launch (`Launch.overlay_json`); the executor makes the step concrete
 //! with `ResolvedTemplate::spec`, and [`step`] turns that into Kubernetes' types.
 
-use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements, Volume};
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ResourceRequirements, SecretKeySelector, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::de::DeserializeOwned;
 use windlass_pipeline::{Fragment, ResolvedPipeline, ResolvedWorkspace, Resources};
@@ -77,9 +77,32 @@ fn variable_of(index: usize, variable: &windlass_pipeline::EnvVar) -> Result<Env
             value_from: None,
         });
     }
+    let run_secret = variable
+        .value_from
+        .as_ref()
+        .and_then(|source| source.run_secret_key_ref.as_ref());
+    if let Some(selector) = run_secret {
+        return Ok(of_run_secret(&variable.name, &selector.key));
+    }
     let path = format!("env[{index}]");
     let value = serde_json::to_value(variable).map_err(|error| mismatch(&path, &error))?;
     serde_json::from_value(value).map_err(|error| mismatch(&path, &error))
+}
+
+/// Names no Secret yet: that follows from the run.
+fn of_run_secret(name: &str, key: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: String::new(),
+                key: key.to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
 }
 
 fn pod_settings(pod: &windlass_pipeline::PodSettings) -> Result<PodSettings, ManifestError> {

@@ -25,7 +25,7 @@ pub struct StepSpec {
     /// Key of the script in the run's context; it replaces command and args.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
-    /// Environment of the user.
+    /// Environment of the user; a `secretKeyRef` without a name means the run's own Secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<EnvVar>,
     /// Values of the matrix axes, by name; environment variables.

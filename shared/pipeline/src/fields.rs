@@ -167,6 +167,7 @@ mod tests {
             ("KeySelector", names::<KeySelector>()),
             ("FieldSelector", names::<FieldSelector>()),
             ("ResourceFieldSelector", names::<ResourceFieldSelector>()),
+            ("RunSecretKeySelector", names::<RunSecretKeySelector>()),
             ("Retries", names::<Retries>()),
             ("RetryBudget", names::<RetryBudget>()),
             ("LostContact", names::<LostContact>()),

@@ -16,7 +16,7 @@ pub use kinds::{FailureMode, LogFollow, LostContactAction, ParameterType, RunIf}
 pub use pod::{PodSettings, Quantity, Resources};
 pub use step::{
     Deadlines, EnvVar, EnvVarSource, FieldSelector, KeySelector, Logs, LostContact, MatrixAxis, ResourceFieldSelector,
-    Retries, RetryBudget, Step, StepTemplate,
+    Retries, RetryBudget, RunSecretKeySelector, Step, StepTemplate,
 };
 
 use crate::{Fragment, Millis, Scalar};

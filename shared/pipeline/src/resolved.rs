@@ -173,6 +173,12 @@ impl ResolvedPipeline {
         self.templates.get(self.source(index)?.template as usize)
     }
 
+    /// Keys of the run's secrets that a step uses.
+    pub fn run_secrets(&self, index: u32) -> impl Iterator<Item = &str> {
+        let template = self.template(index);
+        template.into_iter().flat_map(|template| template.run_secrets())
+    }
+
     /// What distinguishes the step at `index` from others with the same template.
     pub fn overlay(&self, index: u32) -> Option<StepOverlay> {
         let source = self.source(index)?;

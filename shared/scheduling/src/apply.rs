@@ -67,7 +67,8 @@ impl Change {
     /// The step that it is about.
     pub fn step(&self) -> Option<StepIndex> {
         match &self.kind {
-            ChangeKind::RunAccepted
+            ChangeKind::RunPreparing
+            | ChangeKind::RunAccepted
             | ChangeKind::RunStarted
             | ChangeKind::CancelRequested(_)
             | ChangeKind::RunEnded { .. } => None,
@@ -128,7 +129,14 @@ impl Run {
         self.sequence = change.sequence;
         let at = change.at;
         match &change.kind {
-            ChangeKind::RunAccepted => self.accepted_at = at,
+            ChangeKind::RunPreparing => {
+                self.state = RunState::Preparing;
+                self.accepted_at = at;
+            }
+            ChangeKind::RunAccepted => {
+                self.state = RunState::Queued;
+                self.accepted_at = at;
+            }
             ChangeKind::RunStarted => {
                 self.state = RunState::Running;
                 self.started_at = Some(at);

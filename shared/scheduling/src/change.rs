@@ -25,6 +25,8 @@ pub struct Change {
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
+    /// The run is known, and its secrets are being made: `PREPARING`, all steps `WAITING`. `RunAccepted` follows once they are there.
+    RunPreparing,
     /// The run was accepted: `QUEUED`, all steps `WAITING`. `StepCached` of every reused step follows at once.
     RunAccepted,
     /// The first step was launched: `RUNNING`.

@@ -18,6 +18,8 @@ pub struct Config {
     pub repair_interval: Duration,
     /// Least time between inventories that nothing else asks for.
     pub inventory_interval: Duration,
+    /// How long the secrets of a run may take to be made.
+    pub preparing: Duration,
     /// The most live steps in a namespace, unless it is named below.
     pub namespace_limit: Option<u32>,
     /// The most live steps by namespace.
@@ -44,6 +46,7 @@ impl Default for Config {
             api_timeout: Duration::from_secs(60),
             repair_interval: Duration::from_secs(30),
             inventory_interval: Duration::from_secs(600),
+            preparing: Duration::from_secs(300),
             namespace_limit: None,
             namespace_limits: BTreeMap::new(),
         }

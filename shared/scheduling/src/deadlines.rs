@@ -191,10 +191,17 @@ impl Scheduler {
             return;
         }
         let timeout = run_deadline(run).filter(|_| run.cancel.is_none());
+        let preparing = self.preparing_deadline(run);
         let pacing = paced_until(run).filter(|_| run.count(StepState::Ready) > 0);
         let admission = self.unserved(run).map(|(_, due)| due).min();
         let pacing = pacing.filter(|at| *at > self.now);
-        if let Some(at) = timeout.into_iter().chain(pacing).chain(admission).min() {
+        if let Some(at) = timeout
+            .into_iter()
+            .chain(preparing)
+            .chain(pacing)
+            .chain(admission)
+            .min()
+        {
             self.file_run_at(slot, at);
         }
     }
@@ -228,6 +235,8 @@ impl Scheduler {
             return;
         }
         run.queues.filed = NEVER;
+        self.expire_preparing(turn, slot);
+        let Some(run) = self.run_at(slot) else { return };
         let is_over = run_deadline(run).is_some_and(|deadline| deadline <= turn.now);
         if is_over && run.cancel.is_none() && matches!(run.state, RunState::Queued | RunState::Running) {
             let request = CancelRequest {
@@ -241,6 +250,24 @@ impl Scheduler {
         self.fail_unserved(turn, slot);
         self.requeue(slot);
         self.file_run(slot);
+    }
+
+    /// When a run whose secrets are being made ends without them.
+    pub(crate) fn preparing_deadline(&self, run: &Run) -> Option<Timestamp> {
+        (run.state == RunState::Preparing).then(|| run.accepted_at.saturating_add(self.config.preparing))
+    }
+
+    fn expire_preparing(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        let deadline = self.run_at(slot).and_then(|run| self.preparing_deadline(run));
+        if deadline.is_some_and(|deadline| deadline <= turn.now) {
+            let request = CancelRequest {
+                cause: StopCause::NotPrepared,
+                grace: None,
+                reason: "its secrets were not made in time, since nobody repeated the submission".into(),
+                by: Box::default(),
+            };
+            self.stop_run(turn, slot, request);
+        }
     }
 
     fn fire_step(&mut self, turn: &mut Turn<'_>, slot: u32, step: StepIndex, at: Timestamp) {
@@ -271,8 +298,12 @@ impl Scheduler {
     }
 }
 
-/// When the timeout of a run passes.
+/// When the timeout of a run passes; it counts from when the run is queued.
 pub(crate) fn run_deadline(run: &Run) -> Option<Timestamp> {
-    let timeout = run.spec.parameters().timeout?;
+    let timeout = run
+        .spec
+        .parameters()
+        .timeout
+        .filter(|_| run.state != RunState::Preparing)?;
     Some(run.accepted_at.saturating_add(timeout))
 }

@@ -24,6 +24,19 @@ pub enum Event {
         /// Steps that do not run again. A step is among them only with all of its upstream steps.
         reused: Vec<Reused>,
     },
+    /// As `RunSubmitted` or, with a lineage, `RunRetried`, of a run whose secrets are to be made first: nothing of it starts before
+    /// `RunPrepared`, and without that it ends in time.
+    RunPreparing {
+        /// The run.
+        spec: Arc<RunSpec>,
+        /// Steps that do not run again.
+        reused: Vec<Reused>,
+    },
+    /// The secrets of a run are there. Once it is queued, this says nothing new.
+    RunPrepared {
+        /// The run.
+        run: RunId,
+    },
     /// A client wants a run to stop.
     ///
     /// A cancelled run starts nothing new, clean-up steps (`runIf: ALWAYS`) included. Repeating it with a shorter grace shortens the stops.

@@ -9,7 +9,7 @@ use crate::dispatch::paced_until;
 use crate::policy::LostContactAction;
 use crate::run::Run;
 use crate::scheduler::Scheduler;
-use crate::state::{AttemptPhase, FailureClass, StepState, StopCause};
+use crate::state::{AttemptPhase, FailureClass, RunState, StepState, StopCause};
 use crate::view::{Blocker, Consequence, Explanation};
 
 const STEPS_SHOWN: usize = 10;
@@ -20,7 +20,7 @@ impl Scheduler {
         let slot = self.slot_of(run).ok()?;
         let run = self.run_at(slot)?;
         match step {
-            None => Some(explain_run(run)),
+            None => Some(self.explain_run(run)),
             Some(step) if step.as_usize() < run.step_count() => Some(self.explain_step(now, run, step)),
             Some(_) => None,
         }
@@ -38,6 +38,9 @@ impl Scheduler {
             then: None,
         };
         match (state, run.attempt(step)) {
+            _ if run.state == RunState::Preparing && !state.is_terminal() => {
+                self.explain_preparing(run, &mut explanation);
+            }
             (StepState::Waiting, _) => explanation.blocker = Some(upstream(run, step)),
             (StepState::Ready, _) => self.explain_ready(now, run, step, &mut explanation),
             (_, Some(attempt)) => self.explain_attempt(now, run, attempt, &mut explanation),
@@ -49,6 +52,21 @@ impl Scheduler {
             explanation.then = Some(Consequence::RunFails);
         }
         explanation
+    }
+
+    fn explain_run(&self, run: &Run) -> Explanation {
+        let mut explanation = explain_active(run);
+        if run.state == RunState::Preparing {
+            self.explain_preparing(run, &mut explanation);
+        }
+        explanation
+    }
+
+    fn explain_preparing(&self, run: &Run, explanation: &mut Explanation) {
+        explanation.blocker = Some(Blocker::RunSecrets);
+        explanation.since = run.accepted_at;
+        explanation.until = self.preparing_deadline(run);
+        explanation.then = Some(Consequence::NotPrepared);
     }
 
     fn explain_ready(&self, now: Timestamp, run: &Run, step: StepIndex, explanation: &mut Explanation) {
@@ -170,7 +188,7 @@ impl Scheduler {
     }
 }
 
-fn explain_run(run: &Run) -> Explanation {
+fn explain_active(run: &Run) -> Explanation {
     let active = |step: &StepIndex| {
         let state = run.state_of(*step);
         !state.is_terminal() && !matches!(state, StepState::Waiting | StepState::Running)

@@ -28,6 +28,7 @@ impl Scheduler {
         turn: &mut Turn<'_>,
         spec: Arc<RunSpec>,
         reused: &[Reused],
+        first: ChangeKind,
     ) -> Result<(), Rejection> {
         let run = spec.run();
         if self.by_id.contains_key(&run) {
@@ -35,7 +36,7 @@ impl Scheduler {
         }
         check_reused(&spec, reused)?;
         let slot = self.insert(Run::new(spec));
-        self.emit(turn, slot, ChangeKind::RunAccepted);
+        self.emit(turn, slot, first);
         for Reused { step, source } in reused.iter().copied() {
             self.emit(turn, slot, ChangeKind::StepCached { step, source });
         }
@@ -43,8 +44,27 @@ impl Scheduler {
         Ok(())
     }
 
+    /// The secrets of a run are there: it is queued.
+    pub(crate) fn prepared(&mut self, turn: &mut Turn<'_>, run: RunId) -> Result<(), Rejection> {
+        let slot = self.slot_of(run)?;
+        let state = self.run_at(slot).map_or(RunState::Cancelled, |run| run.state);
+        match state {
+            RunState::Preparing => {
+                self.emit(turn, slot, ChangeKind::RunAccepted);
+                self.file_run(slot);
+                Ok(())
+            }
+            RunState::Queued | RunState::Running => Ok(()),
+            state => Err(Rejection::RunEnded { run, state }),
+        }
+    }
+
     /// Decides about the steps that the last changes touched, and whether the run has ended.
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        // What was touched stays touched until the run is queued, or cancelled.
+        if self.run_at(slot).is_some_and(|run| run.state == RunState::Preparing) {
+            return;
+        }
         while let Some(step) = self.run_at_mut(slot).and_then(|run| run.touched.pop_front()) {
             self.decide(turn, slot, step);
         }
@@ -223,6 +243,7 @@ fn outcome(run: &Run) -> (RunState, RunReason) {
     let cancelled = run.cancel.as_ref().filter(|_| run.count(StepState::Cancelled) > 0);
     match cancelled.map(|cancel| cancel.cause) {
         Some(StopCause::RunTimeout) => (RunState::Failed, RunReason::RunTimeout),
+        Some(StopCause::NotPrepared) => (RunState::Failed, RunReason::NotPrepared),
         Some(_) => (RunState::Cancelled, RunReason::CancelledByClient),
         None if run.count(StepState::Failed) > 0 => (RunState::Failed, RunReason::StepFailed),
         None => (RunState::Succeeded, RunReason::Completed),

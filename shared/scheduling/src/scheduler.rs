@@ -74,8 +74,10 @@ impl Scheduler {
         let mut turn = self.turn(now, decision);
         let turn = &mut turn;
         match event {
-            Event::RunSubmitted { spec } => self.submit(turn, spec, &[])?,
-            Event::RunRetried { spec, reused } => self.submit(turn, spec, &reused)?,
+            Event::RunSubmitted { spec } => self.submit(turn, spec, &[], ChangeKind::RunAccepted)?,
+            Event::RunRetried { spec, reused } => self.submit(turn, spec, &reused, ChangeKind::RunAccepted)?,
+            Event::RunPreparing { spec, reused } => self.submit(turn, spec, &reused, ChangeKind::RunPreparing)?,
+            Event::RunPrepared { run } => self.prepared(turn, run)?,
             Event::RunCancelled { run, grace, reason, by } => self.cancel(turn, run, grace, reason, by)?,
             Event::DeadConfirmed { attempt, by } => self.confirm_dead(turn, attempt, by)?,
             Event::ExecutorConnected {

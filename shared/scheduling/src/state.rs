@@ -38,7 +38,7 @@ macro_rules! states {
 states! {
     /// State of a run.
     RunState {
-        /// Its secrets are being made; reserved.
+        /// Its secrets are being made.
         Preparing = 1, "PREPARING";
         /// Accepted, nothing was launched.
         Queued = 2, "QUEUED";
@@ -221,13 +221,18 @@ states! {
         Ended = 9, "ENDED";
         /// No image in time, and pulling it failed.
         ImagePull = 10, "IMAGE_PULL";
+        /// The run's secrets were not made in time.
+        NotPrepared = 20, "NOT_PREPARED";
     }
 }
 
 impl StopCause {
     /// Whether the whole run is being stopped, so that the step is not retried.
     pub const fn is_run_wide(self) -> bool {
-        matches!(self, Self::RunCancelled | Self::RunTimeout | Self::FailFast)
+        matches!(
+            self,
+            Self::RunCancelled | Self::RunTimeout | Self::FailFast | Self::NotPrepared
+        )
     }
 }
 
@@ -276,5 +281,7 @@ states! {
         RunTimeout = 3, "RUN_TIMEOUT";
         /// A client cancelled it.
         CancelledByClient = 4, "CANCELLED_BY_CLIENT";
+        /// Its secrets were not made in time, so it never began.
+        NotPrepared = 20, "NOT_PREPARED";
     }
 }

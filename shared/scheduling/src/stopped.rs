@@ -17,7 +17,11 @@ pub(crate) fn class_of(cause: StopCause) -> Option<FailureClass> {
         StopCause::NotCreated | StopCause::NotScheduled | StopCause::NotPulled | StopCause::NotInitialised => {
             FailureClass::StartupTimeout
         }
-        StopCause::RunCancelled | StopCause::RunTimeout | StopCause::FailFast | StopCause::Ended => return None,
+        StopCause::RunCancelled
+        | StopCause::RunTimeout
+        | StopCause::FailFast
+        | StopCause::NotPrepared
+        | StopCause::Ended => return None,
     })
 }
 
@@ -41,7 +45,11 @@ pub(crate) fn tell(end: &mut AttemptEnd, cause: StopCause, policy: &StepPolicy, 
             deadlines.initialising,
             "initialising",
         ),
-        StopCause::RunCancelled | StopCause::RunTimeout | StopCause::FailFast | StopCause::Ended => return,
+        StopCause::RunCancelled
+        | StopCause::RunTimeout
+        | StopCause::FailFast
+        | StopCause::NotPrepared
+        | StopCause::Ended => return,
     };
     let mut message = format!("{what} {}", words(bound));
     if !field.is_empty() {

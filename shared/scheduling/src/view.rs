@@ -254,6 +254,8 @@ pub enum Blocker {
         /// The cluster.
         alias: ClusterAlias,
     },
+    /// The secrets of the run are being made.
+    RunSecrets,
     /// The run waits for these steps.
     Steps {
         /// Steps by state: index is `StepState::code`.
@@ -280,6 +282,8 @@ pub enum Consequence {
     WaitsForConfirmation,
     /// The run is stopped and fails.
     RunFails,
+    /// The run fails with `NOT_PREPARED`, without having begun.
+    NotPrepared,
     /// Another executor takes over.
     TakenOver,
 }

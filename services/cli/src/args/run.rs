@@ -18,12 +18,31 @@ pub struct PipelineArgs {
     pub params: Vec<String>,
 }
 
+/// Secrets of a run, which steps name in `runSecretKeyRef`. Values come from files, the environment and standard input, never from arguments.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Secrets of the run")]
+pub struct RunSecretArgs {
+    /// Secret of the run with the content of a file; may be given more than once.
+    #[arg(long, value_name = "KEY=PATH")]
+    pub secret_file: Vec<String>,
+    /// Secret of the run with the value that this environment variable of `windlass` has; may be given more than once.
+    #[arg(long, value_name = "KEY")]
+    pub secret_env: Vec<String>,
+    /// Secrets of the run from a file of KEY=VALUE lines; may be given more than once.
+    #[arg(long, value_name = "PATH")]
+    pub secret_env_file: Vec<PathBuf>,
+    /// Secret of the run with what standard input has; a terminal is asked without showing what is typed.
+    #[arg(long, value_name = "KEY")]
+    pub secret_stdin: Option<String>,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   windlass run --local pipeline.yaml
   windlass run pipeline.yaml -p LEARNING_RATE=0.5 --logs
   windlass run pipeline.yaml --detach          prints the run's name and returns
+  windlass run pipeline.yaml --secret-file API_TOKEN=token.txt
 
 Ctrl-C detaches from a server, and the run goes on; under --local it cancels the run.")]
 /// Arguments of `run`.
@@ -37,6 +56,9 @@ pub struct RunArgs {
     /// Label of the run; may be given more than once.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// Its secrets.
+    #[command(flatten)]
+    pub secrets: RunSecretArgs,
     /// Makes submission repeatable: the same id with the same content answers with the same run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
@@ -61,10 +83,13 @@ Examples:
   windlass retry @latest --dry-run       only says which steps would run again
   windlass retry churn-7k2m --from load  runs load again, too, and what comes after it
   windlass retry churn-7k2m --detach     prints the new run's name and returns
+  windlass retry churn-7k2m --secret-env API_TOKEN
 
 A step is reused when it succeeded and all steps before it are reused; everything else runs
 again, clean-up steps that ran because of a failure included. The new run has the pipeline and the
 parameters of the old one, and goes on in its workspace; the old run stays as it is.
+
+The secrets of the old run are gone: those that steps need which run again are given anew.
 
 A step that failed as NODE_LOST may still live: who retries it answers for two copies of it.
 
@@ -77,6 +102,9 @@ pub struct RetryArgs {
     /// Name of the new run; made from the pipeline's name when absent.
     #[arg(long)]
     pub name: Option<String>,
+    /// Its secrets.
+    #[command(flatten)]
+    pub secrets: RunSecretArgs,
     /// Makes the request repeatable: the same id for the same run answers with the same new run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
@@ -106,6 +134,7 @@ Examples:
   windlass run-step --image python:3.13 -- python -c 'print(6 * 7)'
   windlass run-step --image alpine --memory 2Gi -e N=9 -- sh -c 'seq $N' > numbers
   windlass run-step --image trainer:v3 --pod gpu.yaml --timeout 4h --detach
+  windlass run-step --image fetcher:v1 --secret-env API_TOKEN       the step has it in $API_TOKEN
 
 It is a run of one step: it goes on when this command or a service dies, and `windlass logs`,
 `explain` and `retry` work on it. What it prints goes to standard output as it is (Kubernetes keeps
@@ -122,7 +151,7 @@ pub struct RunStepArgs {
     /// Name of the run; made from the command when absent.
     #[arg(long)]
     pub name: Option<String>,
-    /// Environment variable; may be given more than once. For secrets use `envFrom` in a --pod file: arguments are seen by others.
+    /// Environment variable; may be given more than once. Not for secrets, since arguments are seen by others: see below.
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
     /// CPU that it asks for, such as `500m` or `2`.
@@ -144,6 +173,9 @@ pub struct RunStepArgs {
     /// Label of the run; may be given more than once.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// Secrets of the run, each an environment variable of the same name.
+    #[command(flatten)]
+    pub secrets: RunSecretArgs,
     /// Makes submission repeatable: the same id with the same content answers with the same run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,

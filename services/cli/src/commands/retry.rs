@@ -1,5 +1,7 @@
 //! `windlass retry`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use windlass_api::run::v1::{RetryRunRequest, RetryRunResponse};
 
@@ -13,6 +15,7 @@ use crate::output::{self, to_json};
 const MAX_NAMES: usize = 8;
 
 pub(super) async fn run(global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
+    let secrets = super::secret::of_run(&args.secrets)?;
     if global.local && args.detach {
         return Err(
             CliError::bad_input("--detach leaves nobody to run the steps under --local")
@@ -22,10 +25,18 @@ pub(super) async fn run(global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
     if global.local && !args.dry_run && args.output.output == Format::Table {
         output::line(super::LOCAL_STEPS)?;
     }
-    super::with_session(global, async |session| retry_and_follow(session, global, args).await).await
+    super::with_session(global, async |session| {
+        retry_and_follow(session, global, args, secrets).await
+    })
+    .await
 }
 
-async fn retry_and_follow(session: &Session, global: &GlobalArgs, args: &RetryArgs) -> Result<Exit> {
+async fn retry_and_follow(
+    session: &Session,
+    global: &GlobalArgs,
+    args: &RetryArgs,
+    secrets: BTreeMap<String, Vec<u8>>,
+) -> Result<Exit> {
     let format = args.output.output;
     let table = format == Format::Table;
     let request = RetryRunRequest {
@@ -35,10 +46,11 @@ async fn retry_and_follow(session: &Session, global: &GlobalArgs, args: &RetryAr
         name: args.name.clone().unwrap_or_default(),
         validate_only: args.dry_run,
         from_steps: args.from.clone(),
+        secrets,
     };
     let response = retry(session, request).await?;
     if args.dry_run {
-        output::data(format, &to_json(&response), || plan(&response))?;
+        output::data(format, &to_json(&response), || needs(&response))?;
         return Ok(Exit::Succeeded);
     }
     let run = response
@@ -84,12 +96,17 @@ async fn retry_and_follow(session: &Session, global: &GlobalArgs, args: &RetryAr
 
 async fn retry(session: &Session, request: RetryRunRequest) -> Result<RetryRunResponse> {
     // The same request id goes with every try, so that a lost reply makes no second run (I1).
-    session
-        .call(Patience::USUAL, |mut client| {
-            let request = request.clone();
-            async move { client.retry_run(request).await }
-        })
-        .await
+    let answered = session.call(Patience::USUAL, |mut client| {
+        let request = request.clone();
+        async move { client.retry_run(request).await }
+    });
+    answered.await.map_err(|mut error: CliError| {
+        // The fields say all of it.
+        if !error.fields.is_empty() {
+            error.message = format!("run {} is not retried like this", request.run);
+        }
+        error
+    })
 }
 
 /// How many steps a retry of an ended run would reuse; nothing when that cannot be told, as to who may not retry it.
@@ -110,6 +127,18 @@ fn plan(response: &RetryRunResponse) -> String {
     match response.reused_count {
         0 => again,
         count => format!("reused     {}\n{again}", names(&response.reused_steps, count)),
+    }
+}
+
+/// As [`plan`], with the secrets that have to be given.
+fn needs(response: &RetryRunResponse) -> String {
+    match response.secret_keys.as_slice() {
+        [] => plan(response),
+        keys => format!(
+            "{}\nsecrets    {}: give them again, as with --secret-file",
+            plan(response),
+            keys.join(", ")
+        ),
     }
 }
 

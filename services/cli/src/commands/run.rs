@@ -1,6 +1,7 @@
 //! `windlass run`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use windlass_api::convert::{parameters_to_proto, pipeline_to_proto};
 use windlass_api::run::v1::{Run, SubmitRunRequest};
@@ -13,10 +14,13 @@ use crate::output::{self, to_json};
 use crate::pipeline_file::PipelineFile;
 
 pub(super) async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<Exit> {
+    let is_stdin = args.pipeline.file == Path::new("-");
+    super::secret::check_stdin(&args.secrets, is_stdin.then_some("FILE"))?;
     // The file is checked before anything is started or reached.
     let file = PipelineFile::read(&args.pipeline)?;
     file.check().map_err(|violations| file.error(&violations))?;
     let labels = labels(&args.labels)?;
+    let secrets = super::secret::of_run(&args.secrets)?;
     if global.local && args.detach {
         return Err(
             CliError::bad_input("--detach leaves nobody to run the steps under --local")
@@ -27,7 +31,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<Exit> {
         output::line(super::LOCAL_STEPS)?;
     }
     super::with_session(global, async |session| {
-        submit_and_follow(session, global, args, &file, labels).await
+        submit_and_follow(session, global, args, &file, (labels, secrets)).await
     })
     .await
 }
@@ -37,7 +41,7 @@ async fn submit_and_follow(
     global: &GlobalArgs,
     args: &RunArgs,
     file: &PipelineFile,
-    labels: BTreeMap<String, String>,
+    (labels, secrets): (BTreeMap<String, String>, BTreeMap<String, Vec<u8>>),
 ) -> Result<Exit> {
     let request = SubmitRunRequest {
         namespace: session.namespace.clone(),
@@ -46,6 +50,7 @@ async fn submit_and_follow(
         parameters: parameters_to_proto(file.parameters()),
         name: args.name.clone().unwrap_or_default(),
         labels,
+        secrets,
     };
     let run = submit(session, request, |error| file.locate(error)).await?;
     let table = args.output.output == Format::Table;

@@ -27,7 +27,10 @@ const MAX_NAME: usize = 40;
 
 pub(super) async fn run(global: &GlobalArgs, args: &RunStepArgs) -> Result<Exit> {
     // Everything is checked before anything is started or reached.
-    let pipeline = pipeline(args)?;
+    let is_stdin = args.pod.as_deref() == Some(Path::new("-"));
+    super::secret::check_stdin(&args.secrets, is_stdin.then_some("--pod"))?;
+    let secrets = super::secret::of_run(&args.secrets)?;
+    let pipeline = pipeline(args, secrets.keys())?;
     check(args, &pipeline)?;
     let labels = labels(&args.labels)?;
     if global.local && args.detach {
@@ -46,6 +49,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &RunStepArgs) -> Result<Exit>
             pipeline: Some(pipeline_to_proto(&pipeline.pipeline)),
             name: args.name.clone().unwrap_or_default(),
             labels: labels.clone(),
+            secrets: secrets.clone(),
             ..SubmitRunRequest::default()
         };
         submit_and_follow(session, global, args, request).await
@@ -90,7 +94,7 @@ async fn submit_and_follow(
 }
 
 /// The pipeline that the arguments describe.
-fn pipeline(args: &RunStepArgs) -> Result<Parsed> {
+fn pipeline<'a>(args: &RunStepArgs, secrets: impl Iterator<Item = &'a String>) -> Result<Parsed> {
     let mut step = Map::from_iter([("name".to_owned(), json!(STEP))]);
     let mut set = |name: &str, value: Option<Value>| {
         step.extend(value.map(|value| (name.to_owned(), value)));
@@ -98,7 +102,8 @@ fn pipeline(args: &RunStepArgs) -> Result<Parsed> {
     set("image", Some(json!(args.image)));
     set("timeout", args.timeout.as_ref().map(|timeout| json!(timeout)));
     set("command", (!args.command.is_empty()).then(|| json!(args.command)));
-    set("env", (!args.env.is_empty()).then(|| env(&args.env)).transpose()?);
+    let env = env(&args.env, secrets)?;
+    set("env", (!env.is_empty()).then(|| json!(env)));
     set("pod", pod(args)?);
     let mut pipeline = json!({"name": name(args), "steps": [step]});
     if let Some(cluster) = &args.cluster {
@@ -108,14 +113,15 @@ fn pipeline(args: &RunStepArgs) -> Result<Parsed> {
     Ok(parse(&pipeline.to_string()))
 }
 
-fn env(given: &[String]) -> Result<Value> {
+fn env<'a>(given: &[String], secrets: impl Iterator<Item = &'a String>) -> Result<Vec<Value>> {
     let variable = |text: &String| {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| CliError::bad_input(format!("--env {text:?} is not NAME=VALUE")))?;
         Ok(json!({"name": name, "value": value}))
     };
-    given.iter().map(variable).collect()
+    let secrets = secrets.map(|key| Ok(json!({"name": key, "valueFrom": {"runSecretKeyRef": {"key": key}}})));
+    given.iter().map(variable).chain(secrets).collect()
 }
 
 fn pod(args: &RunStepArgs) -> Result<Option<Value>> {
@@ -220,8 +226,11 @@ fn place(args: &RunStepArgs, path: &str, wrong: &str) -> String {
         Some((rest, _)) if rest.starts_with("env[") => {
             let index = rest.trim_start_matches("env[").trim_end_matches(']').parse::<usize>();
             let given = index.ok().and_then(|index| args.env.get(index));
-            let name = given.and_then(|given| given.split('=').next()).unwrap_or_default();
-            format!("--env {name}")
+            // What follows the variables are the secrets.
+            given.map_or_else(
+                || "--secret-…".to_owned(),
+                |given| format!("--env {}", given.split('=').next().unwrap_or_default()),
+            )
         }
         Some((rest, _)) if rest.starts_with("command") => "COMMAND".to_owned(),
         _ if path == "cluster" => "--cluster".to_owned(),
@@ -250,7 +259,7 @@ mod tests {
         // behaviours Q4: the command as it is given; SO1: no resources unless they are asked for.
         let of = |given: &[&str]| {
             let args = args(given);
-            let parsed = pipeline(&args).expect("a pipeline");
+            let parsed = pipeline(&args, [].iter()).expect("a pipeline");
             check(&args, &parsed).expect("without a fault");
             windlass_pipeline::render::to_yaml(&parsed.pipeline)
         };
@@ -303,7 +312,7 @@ mod tests {
     fn problems_name_the_argument() {
         let wrong = |given: &[&str]| {
             let args = args(given);
-            match pipeline(&args).and_then(|parsed| check(&args, &parsed)) {
+            match pipeline(&args, [].iter()).and_then(|parsed| check(&args, &parsed)) {
                 Err(error) => error.render(),
                 Ok(()) => "nothing".to_owned(),
             }

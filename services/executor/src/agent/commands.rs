@@ -67,12 +67,35 @@ impl Agent {
             }
             Response::Probes(probes) => probes.probes.iter().for_each(|probe| self.probe_command(probe)),
             // Calls have no number, and come by themselves.
-            Response::Welcome(_) | Response::Heartbeat(_) | Response::SecretCall(_) | Response::ClusterCall(_) => {}
+            Response::Welcome(_)
+            | Response::Heartbeat(_)
+            | Response::SecretCall(_)
+            | Response::RunSecretCall(_)
+            | Response::ClusterCall(_) => {}
         }
     }
 
     /// Carries out what a client waits for, beside everything else.
     pub(super) fn secret_call(&self, stream: u64, call: dispatch::SecretCall) {
+        let until = deadline(call.timeout);
+        self.about_secrets(stream, move |keeper| async move {
+            Request::SecretAnswer(keeper.answer(call, until).await)
+        });
+    }
+
+    /// As [`Agent::secret_call`].
+    pub(super) fn run_secret_call(&self, stream: u64, call: dispatch::RunSecretCall) {
+        let until = deadline(call.timeout);
+        self.about_secrets(stream, move |keeper| async move {
+            Request::RunSecretAnswer(keeper.answer_run(call, until).await)
+        });
+    }
+
+    fn about_secrets<F: Future<Output = Request> + Send + 'static>(
+        &self,
+        stream: u64,
+        answer: impl FnOnce(Secrets) -> F + Send + 'static,
+    ) {
         let Some(installation) = self.installation else {
             return;
         };
@@ -82,12 +105,10 @@ impl Agent {
             own_namespace: self.settings.own_namespace.clone(),
         };
         let (outbox, calls) = (Arc::clone(&self.outbox), Arc::clone(&self.secret_calls));
-        let until = deadline(call.timeout);
         self.spawn(async move {
             // Never closed.
             let permit = calls.acquire().await.ok();
-            let answer = keeper.answer(call, until).await;
-            outbox.answer(stream, Request::SecretAnswer(answer));
+            outbox.answer(stream, answer(keeper).await);
             drop(permit);
         });
     }

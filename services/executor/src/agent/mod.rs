@@ -70,6 +70,13 @@ pub(crate) enum Event {
         /// What it says.
         message: Box<Response>,
     },
+    /// The scheduler asks something about the Secret of a run.
+    RunSecretCall {
+        /// The stream that it came on.
+        stream: u64,
+        /// The call.
+        call: Box<dispatch::RunSecretCall>,
+    },
     /// The scheduler asks something about a Secret.
     SecretCall {
         /// Number of the stream on which it is answered.
@@ -341,6 +348,7 @@ impl Agent {
                 self.command(*message);
                 self.processed = sequence;
             }
+            Event::RunSecretCall { stream, call } => self.run_secret_call(stream, *call),
             Event::SecretCall { stream, call } => self.secret_call(stream, *call),
             Event::ClusterCall { stream, call } => self.cluster_call(stream, call),
             Event::Pods { source, delivery } => self.pods(source, delivery),

@@ -12,7 +12,9 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
 use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
-use windlass_api::{CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
+use windlass_api::{
+    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
+};
 use windlass_ids::InstallationId;
 use windlass_service::{Backoff, BackoffSettings, ChannelSettings, connect_lazy};
 
@@ -172,7 +174,7 @@ impl Session {
             name: introduction.name,
             protocol_min: INTERNAL_PROTOCOL_MIN,
             protocol_max: INTERNAL_PROTOCOL,
-            capabilities: [SECRETS_CAPABILITY, CLUSTER_CHECK_CAPABILITY]
+            capabilities: [SECRETS_CAPABILITY, RUN_SECRETS_CAPABILITY, CLUSTER_CHECK_CAPABILITY]
                 .map(str::to_owned)
                 .to_vec(),
             cluster_uid: introduction.cluster_uid,
@@ -240,6 +242,12 @@ impl Session {
                 Response::SecretCall(call) => {
                     let call = Box::new(call);
                     let asked = Event::SecretCall { stream, call };
+                    self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
+                    continue;
+                }
+                Response::RunSecretCall(call) => {
+                    let call = Box::new(call);
+                    let asked = Event::RunSecretCall { stream, call };
                     self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
                     continue;
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
+use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -108,6 +109,17 @@ impl Api {
             json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": encoded});
         let call = Call::new("create", Method::POST, secrets(namespace));
         self.secret(call.body(JSON, body.to_string().into_bytes())).await
+    }
+
+    /// Creates a Secret.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn post_secret(&self, namespace: &str, secret: &Secret) -> Result<(), ApiError> {
+        // What serde says may quote a value.
+        let body = serde_json::to_vec(secret).map_err(|_| ApiError::Malformed("the Secret has no JSON".to_owned()))?;
+        let call = Call::new("create", Method::POST, secrets(namespace));
+        self.secret(call.body(JSON, body)).await.map(drop)
     }
 
     /// What is known of a Secret without its data, by quorum; absence is `Ok(None)`.

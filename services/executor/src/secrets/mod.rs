@@ -1,6 +1,8 @@
-//! What the scheduler asks about Secrets, for clients that wait. Only Secrets of the installation are touched, and none of a run.
+//! What the scheduler asks about Secrets, for clients that wait. Only Secrets of the installation are touched: those of a run by calls
+//! about that run, all others by the other calls.
 
 mod refusal;
+mod run;
 mod values;
 
 use tokio::time::Instant;
@@ -13,6 +15,7 @@ use windlass_ids::InstallationId;
 use windlass_manifest::{Annotation, Label};
 
 use self::refusal::{fault, refusal};
+use self::run::in_time;
 use self::values::Values;
 use crate::kubernetes::secrets::{SecretHead, SecretHeads};
 use crate::kubernetes::{Api, ApiError};
@@ -40,16 +43,8 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Carries a call out that is waited for until the deadline; what came of it. One whose deadline is over is not begun.
     pub(crate) async fn answer(&self, call: dispatch::SecretCall, deadline: Instant) -> dispatch::SecretAnswer {
-        let late = || Err(refusal(Fault::Unreachable, "not done in time".to_owned()));
         let number = call.call;
-        let done = match Instant::now() < deadline {
-            true => tokio::time::timeout_at(deadline, self.carry_out(call)).await,
-            false => Ok(late()),
-        };
-        let done = done.unwrap_or_else(|_| late());
-        if let Err(refusal) = &done {
-            tracing::debug!(call = number, fault = ?refusal.fault(), right = refusal.right, "call about a secret refused");
-        }
+        let done = in_time(self.carry_out(call), deadline).await;
         dispatch::SecretAnswer {
             call: number,
             outcome: Some(done.unwrap_or_else(Outcome::Refusal)),

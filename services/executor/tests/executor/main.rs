@@ -7,5 +7,6 @@ mod faults;
 mod gate;
 mod lifecycle;
 mod renewing;
+mod run_secrets;
 mod secrets;
 mod session;

@@ -6,6 +6,7 @@ mod name;
 mod render;
 mod retry;
 mod scheduled;
+mod secrets;
 mod submit;
 
 pub(crate) use check::{Checked, Checker, check};
@@ -14,4 +15,5 @@ pub(crate) use name::name_fault;
 pub(crate) use render::{RenderedPod, Renderer};
 pub(crate) use retry::{Plan, plan, retry};
 pub(crate) use scheduled::{SCHEDULE_LABEL, Scheduled, scheduled};
+pub(crate) use secrets::scheduled_problems;
 pub(crate) use submit::{MAX_REQUEST_ID, Made, Submitter, label_problems, submit};

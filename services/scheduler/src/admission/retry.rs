@@ -10,11 +10,13 @@ use windlass_scheduling::{Reused, RunState, StepState};
 
 use super::check::Checker;
 use super::lanes::Size;
+use super::secrets;
 use super::submit::{Begun, Content, Request, Submitted, Submitter, field_problems, is_broken, unread};
 use crate::definition::RunDefinition;
 use crate::errors::{LookupError, RetryError, SubmitError, Unavailable};
 use crate::lookup;
 use crate::read_model::RunEntry;
+use crate::run_secrets::Values;
 use crate::shared::Shared;
 use crate::store::{DefinitionKind, Lineage, Operation, RunHeader, Store};
 
@@ -79,14 +81,21 @@ pub(crate) async fn retry(
         request_id,
         name,
         from_steps,
+        secrets,
         ..
     } = request;
-    let problems = field_problems(&request_id, &name, &BTreeMap::new());
+    let secrets = Values(secrets);
+    let mut problems = field_problems(&request_id, &name, &BTreeMap::new());
+    problems.extend(secrets::form_problems(&secrets));
     if !problems.is_empty() {
         return Err(RetryError::Invalid(problems));
     }
     // As it was asked: what `@latest` means may be another run when the request is repeated.
-    let content = serde_json::to_vec(&("retry", &run, &name, &from_steps)).unwrap_or_default();
+    let content = match secrets.keys() {
+        keys if keys.is_empty() => serde_json::to_vec(&("retry", &run, &name, &from_steps)),
+        keys => serde_json::to_vec(&("retry", &run, &name, &from_steps, keys)),
+    };
+    let content = content.unwrap_or_default();
     let mut request = Request {
         size: Size::Small,
         operation: Operation::Retry,
@@ -94,25 +103,32 @@ pub(crate) async fn retry(
         request_id,
         name,
         labels: BTreeMap::new(),
+        secrets,
     };
     let store = shared.store().map_err(|_| Unavailable::Recovering)?;
     let digest = Sha256::digest(content).into();
     let fresh = match request.begin(shared, store.as_ref(), digest).await? {
         Begun::Fresh(fresh) => fresh,
         Begun::Again(header) => {
-            return Ok(Submitted {
-                header: *header,
-                created: false,
-            });
+            let header = request.go_on(shared, store.as_ref(), *header).await?;
+            return Ok(Submitted { header, created: false });
         }
     };
     let header = lookup::header(shared, &request.namespace, &run).await?;
     let entry = retryable(shared, &header).await?;
     let again = again(&entry, &from_steps)?;
-    let content = content_of(shared, store.as_ref(), checker, &entry, again).await?;
+    let mut content = content_of(shared, store.as_ref(), checker, &entry, again).await?;
+    let reused = content.retried.as_ref().map_or(&[][..], |(_, reused)| reused);
+    let problems = secrets::retry_problems(&content.resolved, reused, &request.secrets);
+    if !problems.is_empty() {
+        return Err(RetryError::Invalid(problems));
+    }
+    let places = secrets::places(shared, &mut content.resolved, reused)?;
     request.size = size(&entry, content.submitted.len());
     request.labels.clone_from(&header.fixed.labels);
-    let header = request.enter(shared, store.as_ref(), submitter, fresh, content).await?;
+    let header = request
+        .enter(shared, store.as_ref(), submitter, fresh, (content, places))
+        .await?;
     Ok(Submitted { header, created: true })
 }
 

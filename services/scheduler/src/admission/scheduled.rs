@@ -11,6 +11,7 @@ use super::lanes::Size;
 use super::submit::{Content, Made, Request, Submitter, is_broken};
 use crate::driver::Reservation;
 use crate::errors::{SubmitError, Unavailable};
+use crate::run_secrets::Values;
 use crate::shared::Shared;
 use crate::store::{Operation, RunSchedule};
 
@@ -61,6 +62,7 @@ pub(crate) async fn scheduled(
         request_id: String::new(),
         name: String::new(),
         labels,
+        secrets: Values::default(),
     };
     let size = request.size;
     let parameters = pipeline.parameters;

@@ -8,16 +8,18 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_api::run::v1::SubmitRunRequest;
-use windlass_ids::{Namespace, RequestId, RunId, RunName, Timestamp};
+use windlass_ids::{ClusterAlias, ClusterUid, Namespace, RequestId, RunId, RunName, Timestamp};
 use windlass_pipeline::{Pipeline, ResolvedPipeline};
 use windlass_scheduling::{Reused, RunState, StepState};
 
 use super::check::{Checked, Checker, Unchecked, broken, no_pipeline};
 use super::lanes::{Broken, Size};
 use super::name::{name_fault, readable_name};
+use super::secrets;
 use crate::definition::RunDefinition;
 use crate::driver::{Reservation, ReservedKey, Submission};
 use crate::errors::{FieldProblem, SubmitError, Unavailable};
+use crate::run_secrets::Values;
 use crate::shared::Shared;
 use crate::store::{
     DefinitionKind, Lineage, NamePattern, Operation, PackedDefinition, RequestRecord, RunFilter, RunFixed, RunHeader,
@@ -65,8 +67,11 @@ pub(crate) async fn submit(
         parameters,
         name,
         labels,
+        secrets,
     } = request;
+    let secrets = Values(secrets);
     let mut problems = field_problems(&request_id, &name, &labels);
+    problems.extend(secrets::form_problems(&secrets));
     let namespace = crate::lookup::namespace(&namespace).unwrap_or_else(|error| {
         problems.push(FieldProblem::new("namespace", "BAD_VALUE", error.to_string()));
         Namespace::default()
@@ -82,6 +87,7 @@ pub(crate) async fn submit(
         request_id,
         name,
         labels,
+        secrets,
     };
     let (request, unchecked, digest) = request.read(shared, pipeline, parameters).await?;
     if problems.is_empty() && unchecked.is_whole() {
@@ -137,6 +143,7 @@ pub(super) struct Request {
     pub(super) request_id: String,
     pub(super) name: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) secrets: Values,
 }
 
 /// What a new run is made of.
@@ -197,8 +204,12 @@ impl Request {
         let work = move || {
             let unchecked = Unchecked::read(pipeline, parameters);
             let content = windlass_pipeline::content_hash(&unchecked.pipeline, &unchecked.parameters);
-            // Maps are ordered, so equal content has equal bytes.
-            let content = serde_json::to_vec(&(content, &self.name, &self.labels)).unwrap_or_default();
+            // Maps are ordered, so equal content has equal bytes. Of secrets only the keys count: what follows from a value is not stored (I8).
+            let content = match self.secrets.keys() {
+                keys if keys.is_empty() => serde_json::to_vec(&(content, &self.name, &self.labels)),
+                keys => serde_json::to_vec(&(content, &self.name, &self.labels, keys)),
+            };
+            let content = content.unwrap_or_default();
             (self, unchecked, Sha256::digest(content).into())
         };
         shared.lanes.run(size, work).await.map_err(is_broken)
@@ -233,19 +244,37 @@ impl Request {
         let fresh = match self.begin(shared, store.as_ref(), digest).await? {
             Begun::Fresh(fresh) => fresh,
             Begun::Again(header) => {
-                return Ok(Submitted {
-                    header: *header,
-                    created: false,
-                });
+                let header = self.go_on(shared, store.as_ref(), *header).await?;
+                return Ok(Submitted { header, created: false });
             }
         };
-        let Checked { pipeline, resolved } = self
+        let Checked { pipeline, mut resolved } = self
             .check(shared, checker, unchecked)
             .await
             .map_err(SubmitError::Invalid)?;
+        let problems = secrets::problems(&pipeline, &resolved, &self.secrets);
+        if !problems.is_empty() {
+            return Err(SubmitError::Invalid(problems));
+        }
+        let places = secrets::places(shared, &mut resolved, &[])?;
         let content = Content::of(&pipeline, resolved);
-        let header = self.enter(shared, store.as_ref(), submitter, fresh, content).await?;
+        let header = self
+            .enter(shared, store.as_ref(), submitter, fresh, (content, places))
+            .await?;
         Ok(Submitted { header, created: true })
+    }
+
+    /// A run that the request made before; one that is still being prepared goes on.
+    pub(super) async fn go_on(
+        &self,
+        shared: &Shared,
+        store: &dyn Store,
+        header: RunHeader,
+    ) -> Result<RunHeader, SubmitError> {
+        match header.progress.state {
+            RunState::Preparing => secrets::prepare(shared, store, header, &self.secrets).await,
+            _ => Ok(header),
+        }
     }
 
     /// Whether the request was carried out before.
@@ -263,14 +292,14 @@ impl Request {
         }
     }
 
-    /// Names a run, hands it to the driver and waits until it is durable.
+    /// Names a run, hands it to the driver and waits until it is durable, and its secrets are in their clusters.
     pub(super) async fn enter(
-        self,
+        mut self,
         shared: &Shared,
         store: &dyn Store,
         submitter: Submitter,
         fresh: Fresh,
-        content: Content,
+        (content, places): (Content, BTreeMap<ClusterUid, ClusterAlias>),
     ) -> Result<RunHeader, SubmitError> {
         store.admit().map_err(|error| match error {
             StoreError::LowSpace { .. } | StoreError::Full { .. } => SubmitError::StoreFull,
@@ -288,20 +317,26 @@ impl Request {
             created: Timestamp::default(),
         };
         let (size, now) = (self.size, shared.clock.now());
+        let secrets = std::mem::take(&mut self.secrets);
         let work = move || self.make(now, name, submitter, content);
         let made = shared.lanes.run(size, work).await.map_err(is_broken)??;
         let Made {
-            header,
+            mut header,
             definition,
             packed,
             reused,
         } = made;
+        let prepares = !places.is_empty();
+        if prepares {
+            header.progress.state = RunState::Preparing;
+        }
         let (reply, answer) = oneshot::channel();
         shared.inbox.submit(Box::new(Submission {
             header: header.clone(),
             definition: Arc::new(definition),
             packed,
             reused,
+            secrets: places,
             request: Some(RequestRecord {
                 run: Some(header.id),
                 created: header.created,
@@ -312,7 +347,10 @@ impl Request {
             reply,
         }))?;
         answer.await.map_err(|_| Unavailable::OutcomeUnknown)??;
-        Ok(header)
+        match prepares {
+            true => secrets::prepare(shared, store, header, &secrets).await,
+            false => Ok(header),
+        }
     }
 
     async fn known(&self, store: &dyn Store) -> Result<Option<RequestRecord>, SubmitError> {

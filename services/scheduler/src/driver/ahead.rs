@@ -14,6 +14,7 @@ use crate::store::{FailedStep, RunProgress};
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     cancel: Option<Cancel>,
+    preparing: bool,
     failed: Vec<FailedStep>,
 }
 
@@ -21,6 +22,12 @@ impl Ahead {
     /// Takes note of a change; true when the header has to follow it in the same commit.
     pub(crate) fn note(&mut self, change: &Change, definition: &RunDefinition) -> bool {
         match &change.kind {
+            ChangeKind::RunPreparing => {
+                self.preparing = true;
+                false
+            }
+            // Else the header says so from its beginning.
+            ChangeKind::RunAccepted => std::mem::take(&mut self.preparing),
             ChangeKind::RunStarted | ChangeKind::RunEnded { .. } => true,
             ChangeKind::CancelRequested(request) => {
                 self.cancel = Some(Cancel {
@@ -39,8 +46,7 @@ impl Ahead {
                 self.fail(definition, *step, *number, None);
                 false
             }
-            ChangeKind::RunAccepted
-            | ChangeKind::StepReady { .. }
+            ChangeKind::StepReady { .. }
             | ChangeKind::StepSkipped { .. }
             | ChangeKind::StepCached { .. }
             | ChangeKind::StepCancelled { .. }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use windlass_ids::{RunId, Timestamp};
+use windlass_ids::{ClusterAlias, ClusterUid, RunId, Timestamp};
 use windlass_scheduling::{ChangeKind, Decision, Event, Explanation, Rejection, Reused, Scheduler, StepState};
 
 use super::ahead::Ahead;
@@ -17,7 +17,7 @@ use crate::read_model::{RunEntry, RunMeta, RunRecord};
 use crate::schedules::Book;
 use crate::store::{
     CommitBatch, Deletion, DeletionCause, DeliveryWrite, HeaderUpdate, NewRun, PackedDefinition, RequestRecord,
-    RunHeader,
+    RunHeader, RunSecret, RunSecretWrite,
 };
 use crate::webhooks::Webhooks;
 
@@ -94,6 +94,11 @@ impl Batch {
             Command::Explain(order) => self.explain(live, order),
             Command::Schedule(order) => self.schedule(live, *order),
             Command::Fire(order) => self.fire(live, *order),
+            Command::SecretGone((run, cluster)) => {
+                let gone = (run, cluster.clone());
+                self.commit.secrets.push(RunSecretWrite::Delete { run, cluster });
+                self.held.gone_secrets.push(gone);
+            }
         }
     }
 
@@ -105,11 +110,14 @@ impl Batch {
             request,
             reused,
             obeys_overlap,
+            secrets,
             reservations,
             reply,
         } = submission;
         let of = header.fixed.schedule.clone().map(|of| (of, header.name.clone()));
         let run = header.id;
+        let secrets: Vec<_> = secrets.into_iter().map(|cluster| secret_of(&header, cluster)).collect();
+        let content = (definition, packed);
         let replaced = match of.as_ref().filter(|_| obeys_overlap) {
             Some((of, _)) => self.make_way(live, of),
             None => Ok(Vec::new()),
@@ -118,7 +126,7 @@ impl Batch {
             Ok(replaced) => replaced,
             Err(error) => return self.held.answers.push(Answer::SubmissionRefused(reply, error)),
         };
-        if let Err(rejection) = self.accept(live, header, (definition, packed), reused, request) {
+        if let Err(rejection) = self.accept(live, header, content, (reused, !secrets.is_empty()), request) {
             // Ids are random: this is another one of them.
             tracing::warn!(%rejection, "submission refused by the core");
             let error = crate::errors::Unavailable::OutcomeUnknown.into();
@@ -128,17 +136,19 @@ impl Batch {
             self.replace(live, &of.name, replaced);
             self.triggered(live, &of, (run, name));
         }
+        self.held.secrets.extend(secrets.iter().cloned());
+        self.commit.secrets.extend(secrets.into_iter().map(RunSecretWrite::Put));
         self.held.answers.push(Answer::Submitted(reply));
         self.held.reservations.extend(reservations);
     }
 
-    /// Takes a run in; nothing happens when the core refuses it.
+    /// Takes a run in, one that is to be prepared first or not; nothing happens when the core refuses it.
     pub(super) fn accept(
         &mut self,
         live: &mut Live,
         mut header: RunHeader,
         (definition, packed): (Arc<RunDefinition>, Vec<PackedDefinition>),
-        reused: Vec<Reused>,
+        (reused, prepares): (Vec<Reused>, bool),
         mut request: Option<RequestRecord>,
     ) -> Result<(), Rejection> {
         header.created = self.now;
@@ -146,7 +156,9 @@ impl Batch {
             request.created = self.now;
         }
         let spec = Arc::clone(definition.spec());
-        let event = if header.fixed.lineage.is_some() {
+        let event = if prepares {
+            Event::RunPreparing { spec, reused }
+        } else if header.fixed.lineage.is_some() {
             Event::RunRetried { spec, reused }
         } else {
             Event::RunSubmitted { spec }
@@ -322,6 +334,16 @@ impl Batch {
         self.held.effects = self.decision.effects;
         self.commit.changes = self.decision.changes;
         (self.commit, self.held)
+    }
+}
+
+fn secret_of(header: &RunHeader, (cluster, alias): (ClusterUid, ClusterAlias)) -> RunSecret {
+    RunSecret {
+        run: header.id,
+        cluster,
+        alias,
+        namespace: header.namespace.clone(),
+        run_name: header.name.clone(),
     }
 }
 

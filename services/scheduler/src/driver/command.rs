@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use windlass_ids::{AttemptId, RunId, ScheduleId, StepIndex};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, RunId, ScheduleId, StepIndex};
 use windlass_scheduling::{Event, Explanation, Rejection, Reused};
 
 use super::reservations::Reservation;
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Schedule(Box<ScheduleOrder>),
     /// A fire of a schedule was prepared.
     Fire(Box<FireOrder>),
+    /// The Secret of an ended run is gone from a cluster.
+    SecretGone((RunId, ClusterUid)),
 }
 
 /// Why the driver did not do what it was asked.
@@ -63,6 +65,8 @@ pub(crate) struct Submission {
     pub(crate) reused: Vec<Reused>,
     /// Whether the overlap policy of its schedule decides.
     pub(crate) obeys_overlap: bool,
+    /// Clusters in which its secrets are to be made before it is queued.
+    pub(crate) secrets: BTreeMap<ClusterUid, ClusterAlias>,
     /// Kept until the commit is durable or has failed.
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) reply: oneshot::Sender<Result<(), SubmitError>>,

@@ -24,6 +24,10 @@ impl Driver {
         for entry in batch.accepted {
             shared.runs.insert(entry);
         }
+        shared.run_secrets.add(batch.secrets, shared.clock.now());
+        for gone in &batch.gone_secrets {
+            shared.run_secrets.remove(gone);
+        }
         for (key, schedule) in batch.schedules {
             shared.schedules.set(key, schedule);
         }
@@ -114,6 +118,7 @@ impl Driver {
                 live.runs.remove(run);
                 live.schedules.run_finished(*run);
                 shared.relays.run_ended(*run, shared);
+                shared.run_secrets.run_ended(*run, shared.clock.now());
             }
         }
     }

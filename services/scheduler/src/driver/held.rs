@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use windlass_ids::AttemptId;
+use windlass_ids::{AttemptId, ClusterUid, RunId};
 use windlass_scheduling::{Change, Effect, Explanation};
 
 use super::command::{Refusal, ScheduleRefusal};
@@ -13,7 +13,7 @@ use crate::errors::{SubmitError, Unavailable};
 use crate::executors::Session;
 use crate::read_model::RunEntry;
 use crate::schedules::{FireJob, ScheduleKey};
-use crate::store::{CommitTicket, Deletion, Schedule};
+use crate::store::{CommitTicket, Deletion, RunSecret, Schedule};
 
 /// A batch on its way into the store; see the module.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ pub(crate) struct Held {
     pub(crate) schedules: Vec<(ScheduleKey, Option<Arc<Schedule>>)>,
     /// Whether there are messages to other systems.
     pub(crate) told: bool,
+    /// Records of Secrets that are about to be made.
+    pub(crate) secrets: Vec<RunSecret>,
+    /// Records of Secrets that are gone.
+    pub(crate) gone_secrets: Vec<(RunId, ClusterUid)>,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }
@@ -97,6 +101,8 @@ impl Held {
             && self.acknowledgements.is_empty()
             && self.answers.is_empty()
             && self.schedules.is_empty()
+            && self.secrets.is_empty()
+            && self.gone_secrets.is_empty()
             && self.jobs.is_empty()
     }
 

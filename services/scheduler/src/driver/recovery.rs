@@ -67,7 +67,10 @@ async fn read(
         shared.relays.recovered(&entry, shared);
         shared.runs.insert(entry);
     }
-    let mut first = Batch::new(shared.clock.now());
+    let now = shared.clock.now();
+    let is_active = |run| live.runs.contains_key(&run);
+    shared.run_secrets.load(recovery.secrets, now, is_active);
+    let mut first = Batch::new(now);
     first.recovered(&mut live);
     tracing::info!(runs = live.runs.len(), epoch = recovery.epoch, "state recovered");
     Ok(Recovered { live, store, first })

@@ -176,7 +176,7 @@ impl Batch {
             packed,
             reused,
         } = made;
-        if let Err(rejection) = self.accept(live, header, (Arc::new(definition), packed), reused, None) {
+        if let Err(rejection) = self.accept(live, header, (Arc::new(definition), packed), (reused, false), None) {
             // Ids are random: this is another one of them.
             tracing::warn!(schedule_id = %schedule.id, %rejection, "the run of a fire was refused by the core");
             return live.schedules.postpone(schedule.id, self.now.saturating_add(RETRY));

@@ -38,23 +38,26 @@ pub(crate) trait Call: Sized {
 #[derive(Debug, Default)]
 pub(crate) struct AllCalls {
     secrets: Calls<wire::SecretCall>,
+    run_secrets: Calls<wire::RunSecretCall>,
     checks: Calls<wire::ClusterCall>,
 }
 
 impl AllCalls {
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.secrets.waiting.len() + self.checks.waiting.len()
+        self.secrets.waiting.len() + self.run_secrets.waiting.len() + self.checks.waiting.len()
     }
 
     /// The next call to send.
     pub(crate) fn next(&mut self) -> Option<wire::ConnectResponse> {
-        self.secrets.next().or_else(|| self.checks.next())
+        let secrets = self.secrets.next().or_else(|| self.run_secrets.next());
+        secrets.or_else(|| self.checks.next())
     }
 
     /// No answer can come any more.
     pub(crate) fn abandon(&mut self) {
         self.secrets.abandon();
+        self.run_secrets.abandon();
         self.checks.abandon();
     }
 }
@@ -99,6 +102,7 @@ macro_rules! kinds_of_calls {
 
 kinds_of_calls! {
     SecretCall => SecretAnswer, secrets;
+    RunSecretCall => RunSecretAnswer, run_secrets;
     ClusterCall => ClusterAnswer, checks;
 }
 

@@ -1,7 +1,9 @@
 //! The first message of an executor's stream.
 
 use windlass_api::dispatch::v1::ExecutorHello;
-use windlass_api::{CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, SECRETS_CAPABILITY};
+use windlass_api::{
+    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
+};
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
 use crate::errors::SessionError;
@@ -23,6 +25,8 @@ pub(crate) struct Hello {
     pub(crate) local: bool,
     /// Whether it carries out SecretCalls.
     pub(crate) secrets: bool,
+    /// Whether it carries out RunSecretCalls.
+    pub(crate) run_secrets: bool,
     /// Whether it carries out ClusterCalls.
     pub(crate) checks: bool,
     /// Version of its program.
@@ -54,7 +58,6 @@ impl Hello {
             }
         }
         let can = |capability| hello.capabilities.iter().any(|known| known == capability);
-        let (secrets, checks) = (can(SECRETS_CAPABILITY), can(CLUSTER_CHECK_CAPABILITY));
         Ok(Self {
             incarnation,
             name: hello.name,
@@ -65,8 +68,9 @@ impl Hello {
             resume_epoch: hello.resume_epoch,
             resume_sequence: hello.resume_sequence,
             local: hello.local_cluster,
-            secrets,
-            checks,
+            secrets: can(SECRETS_CAPABILITY),
+            run_secrets: can(RUN_SECRETS_CAPABILITY),
+            checks: can(CLUSTER_CHECK_CAPABILITY),
             version: hello.version,
         })
     }

@@ -162,20 +162,50 @@ impl Executors {
     /// # Errors
     /// See [`CallError`].
     pub(crate) async fn ask<C: Call>(&self, alias: &str, call: C) -> Result<(Arc<Session>, C::Answer), CallError> {
-        let session = self.least_busy(alias, C::is_known_to)?;
-        let answer = tokio::time::timeout(PATIENCE, session.ask(call)?).await;
-        match answer {
-            Ok(Ok(answer)) => Ok((session, answer)),
-            Ok(Err(_)) | Err(_) => Err(CallError::ExecutorLost),
+        let of = |session: &Session| alias.is_empty() || session.alias.0 == alias;
+        ask(self.least_busy(alias, of, C::is_known_to)?, call).await
+    }
+
+    /// As [`Self::ask`], of a cluster by its uid, whatever it is called now.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) async fn ask_in<C: Call>(
+        &self,
+        (cluster, alias): (&ClusterUid, &ClusterAlias),
+        call: C,
+    ) -> Result<C::Answer, CallError> {
+        let of = |session: &Session| session.cluster == *cluster;
+        let session = self.least_busy(&alias.0, of, C::is_known_to)?;
+        ask(session, call).await.map(|(_, answer)| answer)
+    }
+
+    /// The cluster that an alias means, the only one when it is empty, if all of its executors know secrets of runs.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn place_of_secrets(&self, alias: &str) -> Result<(ClusterUid, ClusterAlias), CallError> {
+        let of = |session: &Session| alias.is_empty() || session.alias.0 == alias;
+        let session = self.least_busy(alias, of, |_| true)?;
+        let known = self.lock();
+        let mut others = known.sessions.values().filter(|other| other.cluster == session.cluster);
+        match others.all(|other| other.run_secrets) {
+            true => Ok((session.cluster.clone(), session.alias.clone())),
+            false => Err(CallError::ExecutorTooOld {
+                cluster: session.alias.0.clone(),
+            }),
         }
     }
 
-    fn least_busy(&self, alias: &str, able: impl Fn(&Session) -> bool) -> Result<Arc<Session>, CallError> {
+    fn least_busy(
+        &self,
+        named: &str,
+        of: impl Fn(&Session) -> bool,
+        able: impl Fn(&Session) -> bool,
+    ) -> Result<Arc<Session>, CallError> {
         let known = self.lock();
         let there = known.sessions.values().filter(|session| session.is_attached());
-        let of_cluster: Vec<_> = there
-            .filter(|session| alias.is_empty() || session.alias.0 == alias)
-            .collect();
+        let of_cluster: Vec<_> = there.filter(|session| of(session)).collect();
         let clusters: BTreeMap<_, _> = of_cluster
             .iter()
             .map(|session| (&session.cluster, &session.alias.0))
@@ -187,8 +217,8 @@ impl Executors {
         let able = of_cluster.iter().filter(|session| able(session));
         match able.min_by_key(|session| session.waiting_calls()) {
             Some(session) => Ok(Arc::clone(session)),
-            None if of_cluster.is_empty() => Err(CallError::NoExecutor { cluster: alias.into() }),
-            None => Err(CallError::ExecutorTooOld { cluster: alias.into() }),
+            None if of_cluster.is_empty() => Err(CallError::NoExecutor { cluster: named.into() }),
+            None => Err(CallError::ExecutorTooOld { cluster: named.into() }),
         }
     }
 
@@ -341,6 +371,14 @@ impl Known {
             leased_shards: u32::try_from(leased).unwrap_or(u32::MAX),
             ..session.described()
         }
+    }
+}
+
+async fn ask<C: Call>(session: Arc<Session>, call: C) -> Result<(Arc<Session>, C::Answer), CallError> {
+    let answer = tokio::time::timeout(PATIENCE, session.ask(call)?).await;
+    match answer {
+        Ok(Ok(answer)) => Ok((session, answer)),
+        Ok(Err(_)) | Err(_) => Err(CallError::ExecutorLost),
     }
 }
 

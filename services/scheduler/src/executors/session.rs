@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) local: bool,
     /// Whether it carries out SecretCalls.
     pub(crate) secrets: bool,
+    /// Whether it carries out RunSecretCalls.
+    pub(crate) run_secrets: bool,
     /// Whether it carries out ClusterCalls.
     pub(crate) checks: bool,
     /// Version of its program.
@@ -71,6 +73,7 @@ impl Session {
             epoch,
             local: hello.local,
             secrets: hello.secrets,
+            run_secrets: hello.run_secrets,
             checks: hello.checks,
             version: hello.version.clone(),
             state: Mutex::new(State {

@@ -37,6 +37,7 @@ pub(super) fn code(blocker: &Blocker) -> &'static str {
         Blocker::Terminating { .. } => "TERMINATING",
         Blocker::LostContact { .. } => "LOST_CONTACT",
         Blocker::OutOfSight { .. } => "OUT_OF_SIGHT",
+        Blocker::RunSecrets => "RUN_SECRETS",
         Blocker::Steps { .. } => "STEPS",
     }
 }
@@ -119,6 +120,9 @@ impl Context<'_> {
             Blocker::OutOfSight { alias } => {
                 format!("no executor sees cluster {alias}; clocks stand still and nothing fails for it")
             }
+            Blocker::RunSecrets => {
+                "the secrets of the run are being made; nothing starts before they are there".to_owned()
+            }
             Blocker::Steps { counts, longest } => self.steps(counts, *longest),
         }
     }
@@ -190,6 +194,9 @@ impl Context<'_> {
                 longest: Some(step), ..
             } => {
                 format!("windlass explain {run} {}", self.meta.definition.step_name(*step))
+            }
+            Blocker::RunSecrets => {
+                format!("repeat the submission with its request_id, or cancel it: windlass cancel {run}")
             }
             Blocker::Steps { longest: None, .. }
             | Blocker::Queue { .. }

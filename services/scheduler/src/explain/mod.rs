@@ -121,6 +121,7 @@ fn then(consequence: Consequence) -> String {
         Consequence::NotAdmitted => "the step fails with NOT_ADMITTED".to_owned(),
         Consequence::WaitsForConfirmation => "it waits for a person to confirm that the pod is dead".to_owned(),
         Consequence::RunFails => "the run is stopped and fails (its timeout)".to_owned(),
+        Consequence::NotPrepared => "the run fails with NOT_PREPARED".to_owned(),
         Consequence::TakenOver => "another executor may take over".to_owned(),
     }
 }

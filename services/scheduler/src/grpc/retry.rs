@@ -1,5 +1,7 @@
 //! RetryRun.
 
+use std::collections::BTreeSet;
+
 use windlass_api::run::v1 as wire;
 
 use super::Api;
@@ -44,6 +46,12 @@ impl Api {
 
 fn answer(plan: &Plan, definition: &RunDefinition) -> wire::RetryRunResponse {
     let count = |steps: &[_]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let resolved = definition.resolved();
+    let keys: BTreeSet<&str> = plan
+        .rerun
+        .iter()
+        .flat_map(|step| resolved.run_secrets(step.0))
+        .collect();
     wire::RetryRunResponse {
         run: None,
         created: false,
@@ -51,5 +59,6 @@ fn answer(plan: &Plan, definition: &RunDefinition) -> wire::RetryRunResponse {
         reused_steps: definition.source_names(&plan.reused, MAX_NAMES),
         rerun_count: count(&plan.rerun),
         rerun_steps: definition.source_names(&plan.rerun, MAX_NAMES),
+        secret_keys: keys.into_iter().take(MAX_NAMES).map(str::to_owned).collect(),
     }
 }

@@ -151,6 +151,10 @@ fn of_submit(error: &SubmitError) -> Outline {
         SubmitError::StoreFull => Outline::new(Code::ResourceExhausted, "STORE_FULL")
             .retry(RETRY_LATER)
             .quota("store", "free space is below the reserved mark"),
+        SubmitError::SecretsNotMade { run, error } => match run {
+            Some(run) => of_secret(error).with("run", run.as_str()),
+            None => of_secret(error),
+        },
         SubmitError::QueueFull => Outline::new(Code::ResourceExhausted, "QUEUE_FULL")
             .retry(RETRY_SOON)
             .quota("submissions", "the queue of submissions is full"),

@@ -40,6 +40,7 @@ pub(crate) fn event(meta: &RunMeta, record: &RunRecord, change: &Change, with_ru
 /// The stable name of a change.
 fn kind(kind: &ChangeKind) -> &'static str {
     match kind {
+        ChangeKind::RunPreparing => "RUN_PREPARING",
         ChangeKind::RunAccepted => "RUN_ACCEPTED",
         ChangeKind::RunStarted => "RUN_STARTED",
         ChangeKind::CancelRequested(_) => "CANCEL_REQUESTED",
@@ -70,7 +71,8 @@ fn kind(kind: &ChangeKind) -> &'static str {
 /// The step that a change is about.
 pub(crate) fn step_of(kind: &ChangeKind) -> Option<StepIndex> {
     match kind {
-        ChangeKind::RunAccepted
+        ChangeKind::RunPreparing
+        | ChangeKind::RunAccepted
         | ChangeKind::RunStarted
         | ChangeKind::CancelRequested(_)
         | ChangeKind::RunEnded { .. } => None,

@@ -215,6 +215,7 @@ impl RunRecord {
         self.last_sequence = change.sequence;
         self.last_at = at;
         match &change.kind {
+            ChangeKind::RunPreparing => self.state = RunState::Preparing,
             ChangeKind::RunAccepted => self.state = RunState::Queued,
             ChangeKind::RunStarted => {
                 self.state = RunState::Running;

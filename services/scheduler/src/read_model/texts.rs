@@ -28,6 +28,8 @@ impl RunSummary<'_> {
     /// Why the run is where it is.
     pub(crate) fn message(&self) -> String {
         match (self.state, self.reason) {
+            (RunState::Preparing, _) => "its secrets are being made".to_owned(),
+            (_, Some(RunReason::NotPrepared)) => "its secrets were not made in time, so nothing of it ran".to_owned(),
             (RunState::Cancelling, _) | (_, Some(RunReason::CancelledByClient)) => cancelled(self.cancel),
             (_, Some(RunReason::StepFailed)) => {
                 format!("failed: {}", list(&self.failed, self.failed_count as usize))
@@ -78,6 +80,9 @@ pub(crate) fn step_reason(meta: &RunMeta, record: &RunRecord, step: &StepRef<'_>
         (_, Why::Skipped(reason)) => pair(reason.as_str(), skipped(reason).to_owned()),
         (StepState::Cancelled, Why::Stopped(cause)) => pair(cause.as_str(), stopped(cause).to_owned()),
         (StepState::Failed, Why::Failed(reason)) => pair(reason.as_str(), failed_for_good(reason).to_owned()),
+        (StepState::Waiting, _) if record.state == RunState::Preparing => {
+            pair("RUN_SECRETS", "after the secrets of the run".to_owned())
+        }
         (StepState::Waiting, _) => pair("UPSTREAM", waiting(meta, record, step)),
         (StepState::Starting | StepState::LostContact, _) => {
             step.attempt.map_or_else(Default::default, |attempt| starting(&attempt))
@@ -227,6 +232,7 @@ pub(crate) fn stopped(cause: StopCause) -> &'static str {
         StopCause::NotPulled => "its image or its volumes were not there in time",
         StopCause::NotInitialised => "its main container did not start in time",
         StopCause::ImagePull => "its image cannot be pulled",
+        StopCause::NotPrepared => "the secrets of the run were not made in time",
         StopCause::Ended => "its main container has ended",
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use windlass_ids::{ClusterUid, Namespace, RunId};
 use windlass_scheduling::RunState;
 
-use super::{Relays, attempts_of};
+use super::{Relays, State, attempts_of};
 use crate::shared::Shared;
 use crate::store::{MAX_PAGE, RunFilter};
 
@@ -43,13 +43,26 @@ impl Relays {
         }
     }
 
-    fn finish_again(&self, cluster: &ClusterUid, run: RunId, namespace: &Namespace, shared: &Shared) {
-        let of_run = attempts_of(run);
+    /// Whether a log of the run may still be read from a cluster, as long as that is not known: what masks values in it is read with it.
+    pub(crate) fn may_read(&self, run: RunId, cluster: &ClusterUid, shared: &Shared) -> bool {
+        if !shared.executors.listed_clusters().contains(cluster) {
+            return true;
+        }
         let state = self.lock();
-        let waits =
-            state.sources.range(of_run.clone()).next().is_some() || state.unexplained.range(of_run).next().is_some();
-        if !waits {
+        state.looking_up > 0 || state.waits(run)
+    }
+
+    fn finish_again(&self, cluster: &ClusterUid, run: RunId, namespace: &Namespace, shared: &Shared) {
+        if !self.lock().waits(run) {
             shared.executors.finish(cluster, run, namespace);
         }
+    }
+}
+
+impl State {
+    /// Whether a pod of the run is there.
+    fn waits(&self, run: RunId) -> bool {
+        let of_run = attempts_of(run);
+        self.sources.range(of_run.clone()).next().is_some() || self.unexplained.range(of_run).next().is_some()
     }
 }

@@ -334,7 +334,8 @@ fn number_of(kind: &ChangeKind) -> Option<u32> {
         | ChangeKind::AttemptFailed { number, .. }
         | ChangeKind::StepFailed { number, .. }
         | ChangeKind::DeathProven { number, .. } => Some(*number),
-        ChangeKind::RunAccepted
+        ChangeKind::RunPreparing
+        | ChangeKind::RunAccepted
         | ChangeKind::RunStarted
         | ChangeKind::CancelRequested(_)
         | ChangeKind::RunEnded { .. }

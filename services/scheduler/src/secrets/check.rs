@@ -1,5 +1,7 @@
 //! What is wrong with a request about a Secret, before anybody is asked. Problems name keys and sizes, never values (I8).
 
+use std::collections::BTreeMap;
+
 use windlass_api::refusal::shorten;
 use windlass_api::secret::v1::{DeleteSecretRequest, PutSecretMode, PutSecretRequest};
 use windlass_pipeline::{is_data_key, is_dns_subdomain};
@@ -71,12 +73,30 @@ fn alias(cluster: &str, problems: &mut Vec<FieldProblem>) {
     }
 }
 
-fn content(request: &PutSecretRequest, problems: &mut Vec<FieldProblem>) {
-    const KEY_RULE: &str =
-        "is no key: 1 to 253 letters, digits, `-`, `_` and `.`, not `.`, and not beginning with `..`";
-    for key in request.data.keys().filter(|key| !is_data_key(key)) {
-        problems.push(FieldProblem::new(data_field(key), "BAD_VALUE", KEY_RULE));
+const KEY_RULE: &str = "is no key: 1 to 253 letters, digits, `-`, `_` and `.`, not `.`, and not beginning with `..`";
+
+/// What is wrong with values by key, which stand at `field`.
+pub(crate) fn values(field: &str, data: &BTreeMap<String, Vec<u8>>, problems: &mut Vec<FieldProblem>) {
+    for key in data.keys().filter(|key| !is_data_key(key)) {
+        problems.push(FieldProblem::new(key_field(field, key), "BAD_VALUE", KEY_RULE));
     }
+    count(field, data.len(), problems);
+    let bytes: usize = data.values().map(Vec::len).sum();
+    if bytes > MAX_BYTES {
+        let text = format!("the values have {bytes} bytes together; a Secret takes at most {MAX_BYTES}");
+        problems.push(FieldProblem::new(field, "TOO_LARGE", text));
+    }
+}
+
+fn count(field: &str, count: usize, problems: &mut Vec<FieldProblem>) {
+    if count > MAX_KEYS {
+        let text = format!("has {count} keys; at most {MAX_KEYS} are taken at a time");
+        problems.push(FieldProblem::new(field, "TOO_MANY", text));
+    }
+}
+
+fn content(request: &PutSecretRequest, problems: &mut Vec<FieldProblem>) {
+    values("data", &request.data, problems);
     for (index, key) in request.remove_keys.iter().enumerate() {
         let field = || format!("removeKeys[{index}]");
         if !is_data_key(key) {
@@ -86,17 +106,7 @@ fn content(request: &PutSecretRequest, problems: &mut Vec<FieldProblem>) {
             problems.push(FieldProblem::new(field(), "CONFLICT", text));
         }
     }
-    for (field, count) in [("data", request.data.len()), ("removeKeys", request.remove_keys.len())] {
-        if count > MAX_KEYS {
-            let text = format!("has {count} keys; at most {MAX_KEYS} are taken at a time");
-            problems.push(FieldProblem::new(field, "TOO_MANY", text));
-        }
-    }
-    let bytes: usize = request.data.values().map(Vec::len).sum();
-    if bytes > MAX_BYTES {
-        let text = format!("the values have {bytes} bytes together; a Secret takes at most {MAX_BYTES}");
-        problems.push(FieldProblem::new("data", "TOO_LARGE", text));
-    }
+    count("removeKeys", request.remove_keys.len(), problems);
 }
 
 fn mode(request: &PutSecretRequest, problems: &mut Vec<FieldProblem>) {
@@ -124,14 +134,12 @@ fn mode(request: &PutSecretRequest, problems: &mut Vec<FieldProblem>) {
 }
 
 /// Path of a key, cut: a key that is a whole file by mistake may be the value.
-fn data_field(key: &str) -> String {
-    format!("data[{}]", shorten(key, 64))
+pub(crate) fn key_field(field: &str, key: &str) -> String {
+    format!("{field}[{}]", shorten(key, 64))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn request(mode: PutSecretMode, data: &[(&str, &str)], remove: &[&str]) -> PutSecretRequest {

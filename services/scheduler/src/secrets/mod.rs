@@ -1,6 +1,6 @@
 //! Calls about Secrets: checked here, carried out by an executor, kept nowhere. Values pass through and are never looked at (I8).
 
-mod check;
+pub(crate) mod check;
 
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::secret_answer::Outcome;
@@ -132,32 +132,36 @@ impl Place {
 
     /// What an outcome means that is not the one of success.
     fn refused(&self, outcome: Outcome) -> SecretError {
-        use dispatch::SecretFault as Fault;
         let Outcome::Refusal(refusal) = outcome else {
             // An answer to another call: whatever was done, it is not known.
             return CallError::ExecutorLost.into();
         };
-        let (name, namespace) = (self.name.clone(), self.namespace.clone());
-        let message = refusal.message.clone();
-        match refusal.fault() {
-            Fault::Exists => SecretError::Exists { name, namespace },
-            Fault::NotFound => SecretError::NotFound { name, namespace },
-            Fault::NamespaceNotFound => SecretError::NamespaceNotFound(namespace),
-            Fault::NotManaged => SecretError::NotManaged { name, namespace },
-            Fault::RightMissing => SecretError::RightMissing {
-                right: refusal.right,
-                namespace,
-            },
-            Fault::Quota => SecretError::Quota(message),
-            Fault::Denied => SecretError::Denied(message),
-            Fault::Invalid => SecretError::Refused {
-                fields: refusal.fields,
-                message,
-            },
-            Fault::Changed => SecretError::Changed(name),
-            Fault::Expired => SecretError::PageExpired,
-            Fault::OwnNamespace => SecretError::OwnNamespace(namespace),
-            Fault::Unreachable | Fault::Unspecified => SecretError::ClusterUnreachable { message },
-        }
+        refused(refusal, self.name.clone(), self.namespace.clone())
+    }
+}
+
+/// What the refusal of a call about the Secret of this name means.
+pub(crate) fn refused(refusal: dispatch::SecretRefusal, name: String, namespace: Namespace) -> SecretError {
+    use dispatch::SecretFault as Fault;
+    let message = refusal.message.clone();
+    match refusal.fault() {
+        Fault::Exists => SecretError::Exists { name, namespace },
+        Fault::NotFound => SecretError::NotFound { name, namespace },
+        Fault::NamespaceNotFound => SecretError::NamespaceNotFound(namespace),
+        Fault::NotManaged => SecretError::NotManaged { name, namespace },
+        Fault::RightMissing => SecretError::RightMissing {
+            right: refusal.right,
+            namespace,
+        },
+        Fault::Quota => SecretError::Quota(message),
+        Fault::Denied => SecretError::Denied(message),
+        Fault::Invalid => SecretError::Refused {
+            fields: refusal.fields,
+            message,
+        },
+        Fault::Changed => SecretError::Changed(name),
+        Fault::Expired => SecretError::PageExpired,
+        Fault::OwnNamespace => SecretError::OwnNamespace(namespace),
+        Fault::Unreachable | Fault::Unspecified => SecretError::ClusterUnreachable { message },
     }
 }

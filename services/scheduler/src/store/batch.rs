@@ -9,8 +9,8 @@ use windlass_ids::{InstallationId, RunId, Timestamp};
 use windlass_scheduling::{Change, RunSnapshot};
 
 use super::{
-    Deletion, DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, RunProgress, Schedule, ScheduleWrite,
-    StoreError,
+    Deletion, DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, RunProgress, RunSecret, RunSecretWrite,
+    Schedule, ScheduleWrite, StoreError,
 };
 
 /// Everything that becomes durable together, or not at all.
@@ -37,6 +37,8 @@ pub struct CommitBatch {
     pub deleted: Vec<Deletion>,
     /// Schedules that are new, have changed or are gone, in this order. A fire's run and its schedule are in one batch.
     pub schedules: Vec<ScheduleWrite>,
+    /// What becomes of the records of runs' Secrets.
+    pub secrets: Vec<RunSecretWrite>,
 }
 
 impl CommitBatch {
@@ -52,6 +54,7 @@ impl CommitBatch {
             forgotten,
             deleted,
             schedules,
+            secrets,
         } = self;
         new_runs.is_empty()
             && changes.is_empty()
@@ -61,16 +64,14 @@ impl CommitBatch {
             && forgotten.is_empty()
             && deleted.is_empty()
             && schedules.is_empty()
+            && secrets.is_empty()
     }
 
     /// What it weighs when commits are put together: about the rows and changes that it makes.
     pub(crate) fn weight(&self) -> usize {
         self.changes.len()
-            + 8 * (self.new_runs.len()
-                + self.updates.len()
-                + self.requests.len()
-                + self.schedules.len()
-                + self.deliveries.len())
+            + 8 * (self.new_runs.len() + self.updates.len() + self.requests.len())
+            + 8 * (self.schedules.len() + self.deliveries.len() + self.secrets.len())
             + 16 * self.deleted.len()
             + 64 * self.forgotten.len()
     }
@@ -142,6 +143,8 @@ pub struct Recovery {
     pub last_time: Timestamp,
     /// The schedules.
     pub schedules: Vec<Schedule>,
+    /// Where Secrets of runs may be, ended ones included.
+    pub secrets: Vec<RunSecret>,
     /// The runs that have not ended, ordered by id. They are read while they are consumed.
     pub runs: RecoveredRuns,
 }

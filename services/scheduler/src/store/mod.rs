@@ -21,6 +21,7 @@ mod header;
 mod list;
 mod pack;
 mod replay;
+mod run_secret;
 mod schedule;
 pub mod sqlite;
 
@@ -38,6 +39,7 @@ pub use error::{HistoryError, StoreError};
 pub use header::{FailedStep, Lineage, Operation, RequestRecord, RunFixed, RunHeader, RunProgress, RunSchedule};
 pub use list::{FoundRun, MAX_PAGE, NamePattern, PageToken, PageTokenError, RunFilter, RunPage};
 pub use replay::Replay;
+pub use run_secret::{RunSecret, RunSecretWrite};
 pub use schedule::{
     CatchUp, FireOutcome, FireRecord, MAX_FIRES, Overlap, Schedule, ScheduleProgress, ScheduleSettings, ScheduleWrite,
     Timing,

@@ -38,6 +38,20 @@ pub(crate) type Script = Arc<dyn Fn(&str, u32) -> Play + Send + Sync>;
 /// Answers a call about a Secret; with nothing, it is not answered.
 pub(crate) type SecretScript = Arc<dyn Fn(&wire::SecretCall) -> Option<wire::secret_answer::Outcome> + Send + Sync>;
 
+/// What becomes of a call about the Secret of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It is done and answered.
+    Done,
+    /// It is done, and the answer is lost.
+    Lost,
+    /// It is not done.
+    Refused(wire::SecretFault),
+}
+
+/// Decides on a call about the Secret of a run.
+pub(crate) type RunSecretScript = Arc<dyn Fn(&wire::RunSecretCall) -> Reply + Send + Sync>;
+
 /// Answers a look at the cluster; with nothing, it is not answered.
 pub(crate) type CheckScript = Arc<dyn Fn(&wire::ClusterCall) -> Option<ClusterCheck> + Send + Sync>;
 
@@ -77,6 +91,10 @@ pub(crate) struct Seen {
     pub(crate) heard: u64,
     /// Calls about Secrets.
     pub(crate) secret_calls: Vec<wire::SecretCall>,
+    /// Calls about Secrets of runs.
+    pub(crate) run_secret_calls: Vec<wire::RunSecretCall>,
+    /// Secrets of runs that are there.
+    pub(crate) run_secrets: BTreeMap<Vec<u8>, BTreeMap<String, Vec<u8>>>,
     /// Looks at the cluster.
     pub(crate) cluster_calls: Vec<wire::ClusterCall>,
     /// Launch messages in the order of the frames.
@@ -110,6 +128,7 @@ pub(crate) struct Executor {
     pub(crate) seen: Arc<Mutex<Seen>>,
     script: Script,
     secrets: SecretScript,
+    run_secrets: RunSecretScript,
     checks: CheckScript,
     /// Capabilities that it announces.
     pub(crate) capabilities: Vec<String>,
@@ -125,10 +144,15 @@ impl Executor {
             outgoing: Arc::default(),
             script: Arc::new(script),
             secrets: Arc::new(|_| None),
+            run_secrets: Arc::new(|_| Reply::Done),
             checks: Arc::new(|_| None),
-            capabilities: [windlass_api::SECRETS_CAPABILITY, windlass_api::CLUSTER_CHECK_CAPABILITY]
-                .map(str::to_owned)
-                .to_vec(),
+            capabilities: [
+                windlass_api::SECRETS_CAPABILITY,
+                windlass_api::RUN_SECRETS_CAPABILITY,
+                windlass_api::CLUSTER_CHECK_CAPABILITY,
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         }
     }
 
@@ -139,6 +163,17 @@ impl Executor {
     ) -> Self {
         Self {
             secrets: Arc::new(secrets),
+            ..self
+        }
+    }
+
+    /// Does this with calls about Secrets of runs.
+    pub(crate) fn with_run_secrets(
+        self,
+        run_secrets: impl Fn(&wire::RunSecretCall) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            run_secrets: Arc::new(run_secrets),
             ..self
         }
     }
@@ -338,6 +373,28 @@ impl Executor {
                     return vec![answer];
                 }
             }
+            Message::RunSecretCall(call) => {
+                let refusal = match (self.run_secrets)(&call) {
+                    Reply::Refused(fault) => Some(wire::SecretRefusal {
+                        fault: fault.into(),
+                        ..wire::SecretRefusal::default()
+                    }),
+                    Reply::Done => None,
+                    Reply::Lost => {
+                        seen.take_run_secret(call);
+                        return Vec::new();
+                    }
+                };
+                let answer = wire::RunSecretAnswer {
+                    call: call.call,
+                    refusal,
+                };
+                match answer.refusal {
+                    None => seen.take_run_secret(call),
+                    Some(_) => seen.run_secret_calls.push(call),
+                }
+                return vec![frame(&mut seen, 0, connect_request::Message::RunSecretAnswer(answer))];
+            }
             Message::ClusterCall(call) => {
                 seen.cluster_calls.push(call.clone());
                 if let Some(check) = (self.checks)(&call) {
@@ -379,6 +436,19 @@ impl Executor {
             out.push(frame(&mut seen, 0, heartbeat));
         }
         out
+    }
+}
+
+impl Seen {
+    /// Does what a call about the Secret of a run asks for.
+    fn take_run_secret(&mut self, call: wire::RunSecretCall) {
+        use wire::run_secret_call::Action;
+        let run = call.run_id.clone();
+        match call.action.as_ref().expect("an action") {
+            Action::Make(make) => drop(self.run_secrets.entry(run).or_insert_with(|| make.data.clone())),
+            Action::Delete(_) => drop(self.run_secrets.remove(&run)),
+        }
+        self.run_secret_calls.push(call);
     }
 }
 

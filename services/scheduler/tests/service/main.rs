@@ -12,6 +12,7 @@ mod rendering;
 mod restarts;
 mod retention;
 mod retrying;
+mod run_secrets;
 mod scheduling;
 mod secrets;
 mod sessions;

@@ -233,6 +233,9 @@ fn env_var(message: pb::EnvVar) -> model::EnvVar {
                 resource: field.resource,
                 divisor: field.divisor,
             }),
+            run_secret_key_ref: source
+                .run_secret_key_ref
+                .map(|selector| model::RunSecretKeySelector { key: selector.key }),
         }),
     }
 }
@@ -446,6 +449,12 @@ fn env_var_to(variable: &model::EnvVar) -> pb::EnvVar {
                 .map(|field| pb::ResourceFieldSelector {
                     resource: field.resource.clone(),
                     divisor: field.divisor.clone(),
+                }),
+            run_secret_key_ref: source
+                .run_secret_key_ref
+                .as_ref()
+                .map(|selector| pb::RunSecretKeySelector {
+                    key: selector.key.clone(),
                 }),
         }),
     }

@@ -51,15 +51,18 @@ fn check_source(source: &EnvVarSource, path: &Path<'_>, violations: &mut Violati
         config_map_key_ref,
         field_ref,
         resource_field_ref,
+        run_secret_key_ref,
     } = source;
     let given = [
         secret_key_ref.is_some(),
         config_map_key_ref.is_some(),
         field_ref.is_some(),
         resource_field_ref.is_some(),
+        run_secret_key_ref.is_some(),
     ];
     if given.iter().filter(|given| **given).count() != 1 {
-        let message = "exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef is wanted";
+        let message =
+            "exactly one of secretKeyRef, configMapKeyRef, runSecretKeyRef, fieldRef and resourceFieldRef is wanted";
         violations.add(path.to_string(), Code::BadValue, message);
     }
     let secret = secret_key_ref.as_ref().map(|selector| ("secretKeyRef", selector));
@@ -68,6 +71,16 @@ fn check_source(source: &EnvVarSource, path: &Path<'_>, violations: &mut Violati
         .map(|selector| ("configMapKeyRef", selector));
     for (field, selector) in secret.into_iter().chain(config_map) {
         check_key(selector, &path.field(field), violations);
+    }
+    if let Some(selector) = run_secret_key_ref {
+        let path = path.field("runSecretKeyRef");
+        // Which keys a run needs is known before its parameters are.
+        if references(&selector.key).next().is_some() {
+            let message = "parameters are not substituted here: write the key itself";
+            violations.add(path.field("key").to_string(), Code::BadValue, message);
+        } else {
+            check_text(&selector.key, is_data_key, KEY_RULE, &path.field("key"), violations);
+        }
     }
     if let Some(selector) = field_ref {
         let path = path.field("fieldRef");
@@ -88,9 +101,10 @@ fn check_key(selector: &KeySelector, path: &Path<'_>, violations: &mut Violation
         &path.field("name"),
         violations,
     );
-    let key_rule = "a key: at most 253 letters, digits, `-`, `_` and `.`";
-    check_text(&selector.key, is_data_key, key_rule, &path.field("key"), violations);
+    check_text(&selector.key, is_data_key, KEY_RULE, &path.field("key"), violations);
 }
+
+const KEY_RULE: &str = "a key: at most 253 letters, digits, `-`, `_` and `.`";
 
 /// Whether it can be a key of a Secret or ConfigMap: 1 to 253 letters, digits, `-`, `_` and `.`, but not `.` nor `..` in front.
 pub fn is_data_key(key: &str) -> bool {

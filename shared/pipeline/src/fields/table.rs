@@ -263,7 +263,21 @@ pub const MESSAGES: &[Message] = &[
                 Kind::Message("ResourceFieldSelector"),
                 "A resource of the container.",
             ),
+            field(
+                "runSecretKeyRef",
+                Kind::Message("RunSecretKeySelector"),
+                "A key of the run's secrets, which are given with the submission.",
+            ),
         ],
+    },
+    Message {
+        name: "RunSecretKeySelector",
+        doc: "A key of the run's secrets: they are given when the run is submitted, as with `windlass run --secret-file KEY=PATH`, and gone when it has ended.",
+        fields: &[required(
+            "key",
+            Kind::Text,
+            "Key: letters, digits, `-`, `_` and `.`. Parameters are not substituted in it. Required.",
+        )],
     },
     Message {
         name: "KeySelector",

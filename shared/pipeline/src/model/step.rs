@@ -177,6 +177,18 @@ pub struct EnvVarSource {
     /// A resource of a container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_field_ref: Option<ResourceFieldSelector>,
+    /// A key of the run's secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_secret_key_ref: Option<RunSecretKeySelector>,
+}
+
+/// A key of the run's secrets, which are submitted with the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunSecretKeySelector {
+    /// Key; no parameter is substituted in it.
+    #[serde(deserialize_with = "null_is_default")]
+    pub key: String,
 }
 
 /// A key of a Secret or ConfigMap.

@@ -62,7 +62,23 @@ pub struct StepSpec {
     pub pod: PodSettings,
 }
 
+impl StepTemplate {
+    /// Keys of the run's secrets that it names, each with the position of its variable.
+    pub fn run_secrets(&self) -> impl Iterator<Item = (usize, &str)> {
+        let variables = self.env.iter().enumerate();
+        variables.filter_map(|(index, variable)| {
+            let selector = variable.value_from.as_ref()?.run_secret_key_ref.as_ref()?;
+            Some((index, selector.key.as_str()))
+        })
+    }
+}
+
 impl ResolvedTemplate {
+    /// Keys of the run's secrets that every step with this template uses.
+    pub fn run_secrets(&self) -> impl Iterator<Item = &str> {
+        self.merged.run_secrets().map(|(_, key)| key)
+    }
+
     /// Retries, deadlines and conditions of every step with this template.
     pub fn policy(&self) -> Policy {
         Policy::of(&self.merged)

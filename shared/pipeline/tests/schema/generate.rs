@@ -91,6 +91,7 @@ fn special(path: &str) -> Option<BoxedStrategy<Value>> {
             json!({"configMapKeyRef": {"name": "s", "key": "k"}}),
             json!({"fieldRef": {"fieldPath": "metadata.labels['a']"}}),
             json!({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}),
+            json!({"runSecretKeyRef": {"key": "k"}}),
         ])),
         () if ends(".limits") => Some(one_of(vec![
             json!({"memory": "2Gi", "cpu": 2}),

@@ -358,6 +358,7 @@ impl Lab {
 /// A change in a few words.
 pub(crate) fn describe(kind: &ChangeKind) -> String {
     match kind {
+        ChangeKind::RunPreparing => "run preparing".into(),
         ChangeKind::RunAccepted => "run accepted".into(),
         ChangeKind::RunStarted => "run started".into(),
         ChangeKind::CancelRequested(request) => format!("cancel requested: {}", request.cause),

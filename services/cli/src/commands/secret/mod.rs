@@ -7,8 +7,10 @@ use windlass_api::secret::v1::{
     DeleteSecretRequest, ListSecretsRequest, PutSecretMode, PutSecretRequest, PutSecretResponse, Secret,
 };
 
-use self::values::Sources;
-use crate::args::{Format, GlobalArgs, SecretArgs, SecretCommand, SecretDeleteArgs, SecretListArgs, SecretPutArgs};
+use self::values::{Data, Sources};
+use crate::args::{
+    Format, GlobalArgs, RunSecretArgs, SecretArgs, SecretCommand, SecretDeleteArgs, SecretListArgs, SecretPutArgs,
+};
 use crate::client::{Patience, Session, retrying};
 use crate::errors::{CliError, Exit, Result};
 use crate::output::{self, Table, age, millis, to_json};
@@ -25,6 +27,36 @@ pub(super) async fn run(global: &GlobalArgs, args: &SecretArgs) -> Result<Exit> 
     }
 }
 
+/// That standard input is read for one thing only, of which `other` is one already.
+///
+/// # Errors
+/// When it is asked for a secret of the run, too.
+pub(super) fn check_stdin(args: &RunSecretArgs, other: Option<&str>) -> Result<()> {
+    match other.zip(args.secret_stdin.as_ref()) {
+        Some((other, key)) => Err(CliError::bad_input(format!(
+            "--secret-stdin {key} and {other} both read standard input"
+        ))
+        .hint("take one of them from a file")),
+        None => Ok(()),
+    }
+}
+
+/// Values of a run's secrets.
+///
+/// # Errors
+/// When one cannot be read, or a key is named twice.
+pub(super) fn of_run(args: &RunSecretArgs) -> Result<Data> {
+    let sources = Sources {
+        file_flag: "--secret-file",
+        files: &args.secret_file,
+        stdin: args.secret_stdin.as_deref(),
+        allow_empty: false,
+        env_files: &args.secret_env_file,
+        variables: &args.secret_env,
+    };
+    sources.read()
+}
+
 fn request(global: &GlobalArgs, args: &SecretPutArgs) -> Result<PutSecretRequest> {
     if !args.literals.is_empty() || !args.from_literal.is_empty() {
         return Err(CliError::bad_input("values are not taken from the command line").hint(format!(
@@ -34,10 +66,12 @@ fn request(global: &GlobalArgs, args: &SecretPutArgs) -> Result<PutSecretRequest
         )));
     }
     let sources = Sources {
+        file_flag: "--from-file",
         files: &args.from_file,
         stdin: args.from_stdin.as_deref(),
         allow_empty: args.allow_empty,
         env_files: &args.env_file,
+        variables: &[],
     };
     let data = sources.read()?;
     if data.is_empty() && args.remove.is_empty() {

@@ -20,6 +20,8 @@ pub(crate) type Data = BTreeMap<String, Vec<u8>>;
 /// What the arguments say.
 #[derive(Debug)]
 pub(crate) struct Sources<'a> {
+    /// The flag of the next, for errors.
+    pub(crate) file_flag: &'a str,
     /// `KEY=PATH`.
     pub(crate) files: &'a [String],
     /// Key of what standard input has.
@@ -28,6 +30,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) allow_empty: bool,
     /// Files of `KEY=VALUE` lines.
     pub(crate) env_files: &'a [PathBuf],
+    /// Names of environment variables of this process, each a key.
+    pub(crate) variables: &'a [String],
 }
 
 impl Sources<'_> {
@@ -42,25 +46,39 @@ impl Sources<'_> {
                 .split_once('=')
                 .filter(|(_, path)| !path.is_empty())
                 .ok_or_else(|| {
-                    CliError::bad_input("--from-file takes KEY=PATH").hint("such as --from-file ca.pem=certs/ca.pem")
+                    let flag = self.file_flag;
+                    CliError::bad_input(format!("{flag} takes KEY=PATH"))
+                        .hint(format!("such as {flag} ca.pem=certs/ca.pem"))
                 })?;
             add(&mut data, key.to_owned(), read_file(Path::new(path))?)?;
         }
         for path in self.env_files {
             let content = read_file(path)?;
             let pairs = env_lines(&content).map_err(|line| {
-                CliError::bad_input(format!("{}:{line}: is no KEY=VALUE line", display_path(path)))
-                    .hint("a key has letters, digits, `-`, `_` and `.`; values of several lines need --from-file")
+                CliError::bad_input(format!("{}:{line}: is no KEY=VALUE line", display_path(path))).hint(
+                    "a key has letters, digits, `-`, `_` and `.`; values of several lines need a file of their own",
+                )
             })?;
             for (key, value) in pairs {
                 add(&mut data, key, value)?;
             }
         }
+        for name in self.variables {
+            let value = std::env::var_os(name).ok_or_else(|| {
+                CliError::bad_input(format!("the environment has no variable {name:?}"))
+                    .hint("it is looked for in the environment of this command; is it exported?")
+            })?;
+            add(&mut data, name.clone(), value.into_encoded_bytes())?;
+        }
         if let Some(key) = self.stdin {
             let value = read_stdin(key)?;
             if value.is_empty() && !self.allow_empty {
+                let keep = match self.file_flag {
+                    "--from-file" => "--allow-empty keeps an empty value",
+                    _ => "an empty file keeps an empty value",
+                };
                 return Err(CliError::bad_input(format!("standard input has nothing for {key}"))
-                    .hint("see why what writes it wrote nothing; --allow-empty keeps an empty value"));
+                    .hint(format!("see why what writes it wrote nothing; {keep}")));
             }
             add(&mut data, key.to_owned(), value)?;
         }
@@ -143,10 +161,12 @@ mod tests {
 
     fn read(files: &[String], env_files: &[PathBuf]) -> Result<Data> {
         let sources = Sources {
+            file_flag: "--from-file",
             files,
             stdin: None,
             allow_empty: false,
             env_files,
+            variables: &[],
         };
         sources.read()
     }
@@ -179,6 +199,26 @@ mod tests {
         let large = read(&[key("a", &large)], &[]).expect_err("too large");
         assert!(large.message.contains("1 MiB"), "{large}");
         assert!(read(&[key("a", Path::new("/dev/zero"))], &[]).is_err(), "it has no end");
+    }
+
+    #[test]
+    fn a_variable_of_the_environment_is_a_value_and_one_that_is_not_there_is_told() {
+        let of = |name: &str| {
+            let sources = Sources {
+                file_flag: "--secret-file",
+                files: &["no pair".to_owned()][..0],
+                stdin: None,
+                allow_empty: false,
+                env_files: &[],
+                variables: &[name.to_owned()],
+            };
+            sources.read()
+        };
+        // Cargo sets it for tests.
+        let data = of("CARGO_PKG_NAME").expect("it is set");
+        assert_eq!(data["CARGO_PKG_NAME"], env!("CARGO_PKG_NAME").as_bytes());
+        let error = of("WINDLASS_NO_SUCH_VARIABLE").expect_err("it is not set").render();
+        assert!(error.contains("no variable \"WINDLASS_NO_SUCH_VARIABLE\""), "{error}");
     }
 
     #[test]

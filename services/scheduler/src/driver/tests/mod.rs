@@ -215,6 +215,7 @@ fn request(id: &str) -> SubmitRunRequest {
         parameters: BTreeMap::new(),
         name: String::new(),
         labels: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     }
 }
 

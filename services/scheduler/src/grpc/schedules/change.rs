@@ -316,14 +316,18 @@ impl Api {
         pipeline: Option<WirePipeline>,
         parameters: BTreeMap<String, prost_types::Value>,
     ) -> Result<Checked, Vec<FieldProblem>> {
-        admission::check(
+        let checked = admission::check(
             &self.shared.lanes,
             self.checker(),
             namespace.clone(),
             pipeline,
             parameters,
         )
-        .await
+        .await?;
+        match admission::scheduled_problems(&checked.pipeline) {
+            problems if problems.is_empty() => Ok(checked),
+            problems => Err(problems),
+        }
     }
 
     async fn packed(

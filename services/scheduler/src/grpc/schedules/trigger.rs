@@ -1,5 +1,6 @@
 //! TriggerSchedule: a submission of what a schedule runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -72,6 +73,7 @@ impl Api {
             packed,
             reused,
             obeys_overlap: request.obey_overlap_policy,
+            secrets: BTreeMap::new(),
             request: record.map(|record| RequestRecord {
                 run: Some(header.id),
                 ..record

@@ -23,6 +23,7 @@ pub(super) trait Executors {
 pub(super) fn encode(change: &Change, base_time: Timestamp, executors: &mut impl Executors) -> stored::Change {
     let at = change.at;
     let (step, number, kind) = match &change.kind {
+        ChangeKind::RunPreparing => (None, 0, Kind::RunPreparing(stored::RunPreparing {})),
         ChangeKind::RunAccepted => (None, 0, Kind::RunAccepted(stored::RunAccepted {})),
         ChangeKind::RunStarted => (None, 0, Kind::RunStarted(stored::RunStarted {})),
         ChangeKind::CancelRequested(request) => (None, 0, Kind::CancelRequested(encode_cancel(request))),
@@ -202,6 +203,7 @@ pub(super) fn decode(
             .ok_or(CodecError::Missing("executor"))
     };
     let kind = match change.kind.ok_or(CodecError::Missing("kind of a change"))? {
+        Kind::RunPreparing(_) => ChangeKind::RunPreparing,
         Kind::RunAccepted(_) => ChangeKind::RunAccepted,
         Kind::RunStarted(_) => ChangeKind::RunStarted,
         Kind::CancelRequested(request) => ChangeKind::CancelRequested(Box::new(decode_cancel(request)?)),

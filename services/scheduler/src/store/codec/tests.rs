@@ -17,7 +17,7 @@ use windlass_scheduling::{
 use super::*;
 
 /// How many kinds of changes there are; [`kind_number`] keeps it honest.
-const KINDS: usize = 20;
+const KINDS: usize = 21;
 
 /// A new kind does not compile here until it has a number, and then [`every_kind_is_generated`] asks for its strategy.
 fn kind_number(kind: &ChangeKind) -> usize {
@@ -42,6 +42,7 @@ fn kind_number(kind: &ChangeKind) -> usize {
         ChangeKind::AttemptFailed { .. } => 17,
         ChangeKind::DeathProven { .. } => 18,
         ChangeKind::StepCached { .. } => 19,
+        ChangeKind::RunPreparing => 20,
     }
 }
 
@@ -144,6 +145,7 @@ fn kind() -> impl Strategy<Value = ChangeKind> {
 
 fn run_kind() -> impl Strategy<Value = ChangeKind> {
     prop_oneof![
+        Just(ChangeKind::RunPreparing),
         Just(ChangeKind::RunAccepted),
         Just(ChangeKind::RunStarted),
         cancel().prop_map(|request| ChangeKind::CancelRequested(Box::new(request))),

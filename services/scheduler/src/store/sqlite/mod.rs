@@ -18,6 +18,7 @@ mod pool;
 mod query;
 mod recovery;
 mod rows;
+mod run_secrets;
 mod schedules;
 mod schema;
 mod shared;
@@ -125,6 +126,7 @@ fn take_over(shared: &Arc<Shared>, mut connection: Connection) -> Result<(Recove
     let (tail, groups) = recovery::read_tail(&reader, &position).map_err(shared.row_error("recover from"))?;
     *shared.tail() = tail;
     let schedules = schedules::all(&reader).map_err(shared.row_error("recover from"))?;
+    let secrets = run_secrets::all(&reader).map_err(shared.row_error("recover from"))?;
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let runs = RunReader {
         connection: reader,
@@ -139,6 +141,7 @@ fn take_over(shared: &Arc<Shared>, mut connection: Connection) -> Result<(Recove
         commit_no: position.commit_no,
         last_time: position.last_time,
         schedules,
+        secrets,
         runs: RecoveredRuns { receiver },
     };
     Ok((recovery, running))

@@ -12,7 +12,8 @@ use crate::store::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_schedules.sql"),
-    include_str!("migrations/0003_retention.sql"),
+    include_str!("migrations/0003_run_secrets.sql"),
+    include_str!("migrations/0004_retention.sql"),
 ];
 
 /// The version that this program writes, and the newest that it reads.

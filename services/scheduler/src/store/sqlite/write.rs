@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use windlass_ids::{RunId, Timestamp};
 
 use super::rows::{RowError, signed};
-use super::{deletions, deliveries, schedules};
+use super::{deletions, deliveries, run_secrets, schedules};
 use crate::store::codec::{encode_fixed, encode_progress};
 use crate::store::{CommitBatch, HeaderUpdate, NewRun, PackedDefinition, REQUEST_KEY_RETENTION, RequestRecord};
 
@@ -85,6 +85,9 @@ fn write_batch(transaction: &Transaction<'_>, batch: &CommitBatch) -> Result<(),
     }
     for write in &batch.schedules {
         schedules::write(transaction, write)?;
+    }
+    for write in &batch.secrets {
+        run_secrets::write(transaction, write)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use prost_types::FieldMask;
 use windlass_api::convert::timestamp_from_proto;
+use windlass_api::pipeline::v1::Pipeline;
 use windlass_api::run::v1 as run;
 use windlass_api::run::v1::RunState;
 use windlass_api::schedule::v1 as wire;
@@ -31,7 +32,7 @@ fn minute(number: i64) -> Timestamp {
 
 impl Scheduler {
     /// A scheduler whose day is as far as `now`.
-    async fn start_at(config: Config, now: Timestamp) -> (Self, Clock) {
+    pub(crate) async fn start_at(config: Config, now: Timestamp) -> (Self, Clock) {
         let clock = Clock::starting_at(now);
         let (given, open) = (clock.clone(), server::opener(&config));
         let scheduler = Self::start_with(|listener, shutdown| async move {
@@ -39,6 +40,16 @@ impl Scheduler {
         })
         .await;
         (scheduler, clock)
+    }
+
+    /// Why a schedule of this pipeline is not made.
+    pub(crate) async fn schedule_refused(&self, pipeline: Pipeline) -> tonic::Status {
+        let request = wire::CreateScheduleRequest {
+            pipeline: Some(pipeline),
+            ..creation("nightly", spec("0 4 * * *"))
+        };
+        let created = self.schedules().create_schedule(request).await;
+        created.expect_err("refused")
     }
 
     fn schedules(&self) -> Client {

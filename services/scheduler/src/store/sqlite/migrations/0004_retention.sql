@@ -1,4 +1,4 @@
--- Version 3: runs expire, and others are told of their ends. It only adds: a program of version 2 refuses the database, and one of version 3 reads what version 2 wrote.
+-- Version 4: runs expire, and others are told of their ends. It only adds.
 
 -- Runs that are gone: what a reader is told of them, and which logs relays may delete that were away meanwhile. `swept` is 0 while
 -- the fold has still to delete their histories and definitions, and nobody can read these any more.

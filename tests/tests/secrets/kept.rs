@@ -1,172 +1,22 @@
-//! Secrets from end to end, and I8: values that went through every path are nowhere but in Kubernetes and in the step's environment.
+//! Secrets that are kept in a namespace, and I8: values that went through every path are nowhere but in Kubernetes and in the step's
+//! environment.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
+use serde_json::{Value, json};
 use windlass_api::run::v1::{RunState, StepState};
 use windlass_api::secret::v1::secret_service_client::SecretServiceClient;
 use windlass_api::secret::v1::{PutSecretMode, PutSecretRequest};
-use windlass_tests::binaries::binary;
 use windlass_tests::client::{steps, submit, watch_to_end};
-use windlass_tests::deployment::{Deployment, Options, Part, TOKEN};
+use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
 use windlass_tests::wait::until;
 
-/// What a command of `windlass` did.
-#[derive(Debug)]
-struct Said {
-    status: i32,
-    out: String,
-    notes: String,
-}
+use crate::support::{Canaries, Said, checks, prints, windlass};
 
-fn windlass(deployment: &Deployment, args: &[&str], input: &[u8]) -> Said {
-    let mut child = Command::new(binary("windlass"))
-        .args(args)
-        .args(["--server", &deployment.address(Part::Scheduler).to_string()])
-        .env("WINDLASS_TOKEN", TOKEN)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("windlass runs");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    // A command that is refused before it reads leaves the pipe.
-    stdin.write_all(input).ok();
-    drop(stdin);
-    let output = child.wait_with_output().expect("windlass ends");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said {
-        status: output.status.code().unwrap_or(-1),
-        out: text(&output.stdout),
-        notes: text(&output.stderr),
-    }
-}
-
-/// What betrays a value: itself, and the forms that it takes in JSON, in base64 at any place, in hex and in Rust's `Debug`.
-fn forms(canary: &str) -> Vec<Vec<u8>> {
-    let bytes = canary.as_bytes();
-    let mut forms = vec![bytes.to_vec()];
-    for offset in 0..3 {
-        let encoded = STANDARD.encode([&vec![b'x'; offset], bytes].concat());
-        // Without the characters that its neighbours have a part in.
-        let (first, last) = ([0, 2, 3][offset], encoded.trim_end_matches('=').len() - 1);
-        forms.push(encoded.as_bytes()[first..last].to_vec());
-    }
-    forms.push(
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-            .into_bytes(),
-    );
-    let numbers: Vec<_> = bytes.iter().map(u8::to_string).collect();
-    forms.push(numbers.join(", ").into_bytes());
-    forms
-}
-
-/// The canaries of a test, and where they must not be.
-struct Canaries(Vec<String>);
-
-impl Canaries {
-    fn new_one(&mut self) -> String {
-        let canary = format!("canary-{}", uuid::Uuid::new_v4().simple());
-        self.0.push(canary.clone());
-        canary
-    }
-
-    fn are_in(&self, content: &[u8]) -> bool {
-        let forms = self.0.iter().flat_map(|canary| forms(canary));
-        forms.into_iter().any(|form| memmem(content, &form))
-    }
-
-    /// The files below a folder that have a canary, but for those below `but`.
-    fn files(&self, folder: &Path, but: &[PathBuf]) -> Vec<PathBuf> {
-        let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-                let path = entry.path();
-                let kind = entry.file_type().expect("a type");
-                if but.contains(&path) {
-                    continue;
-                } else if kind.is_dir() {
-                    folders.push(path);
-                } else if kind.is_file() && self.are_in(&std::fs::read(&path).unwrap_or_default()) {
-                    found.push(path);
-                }
-            }
-        }
-        found
-    }
-
-    /// The processes whose command line has a canary; and the services whose environment has one.
-    fn processes(&self, deployment: &Deployment) -> Vec<String> {
-        let all = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let lines = all.map(|entry| entry.path().join("cmdline"));
-        let services = Part::SERVICES.map(|part| PathBuf::from(format!("/proc/{}/environ", deployment.pid(part))));
-        // One that has ended meanwhile has none.
-        let told = lines.chain(services);
-        told.filter(|path| self.are_in(&std::fs::read(path).unwrap_or_default()))
-            .map(|path| path.display().to_string())
-            .collect()
-    }
-}
-
-fn memmem(content: &[u8], part: &[u8]) -> bool {
-    let first = part[0];
-    let mut rest = content;
-    while let Some(at) = rest.iter().position(|byte| *byte == first) {
-        if rest[at..].starts_with(part) {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
-}
-
-async fn metrics(deployment: &Deployment, part: Part) -> Vec<u8> {
-    use http_body_util::BodyExt as _;
-    let client =
-        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<String>();
-    let answer = client
-        .get(deployment.metrics_url(part).parse().expect("an address"))
-        .await;
-    let body = answer.expect("metrics").into_body().collect().await.expect("a body");
-    body.to_bytes().to_vec()
-}
-
-/// A step that fails unless a variable has the value, and then waits for a file; it prints nothing of it.
-fn checks(name: &str, variable: &str, secret: (&str, &str), value: &str, then: &Path) -> serde_json::Value {
-    let digest = Sha256::digest(value.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let script = format!(
-        r#"found=$(printf %s "${variable}" | sha256sum); [ "${{found%% *}}" = {digest} ] || exit 3
-        echo right; until [ -e {} ]; do sleep 0.1; done"#,
-        then.display()
-    );
-    json!({
-        "name": name,
-        "command": ["/bin/sh", "-c", script],
-        "env": [{"name": variable, "valueFrom": {"secretKeyRef": {"name": secret.0, "key": secret.1}}}],
-    })
-}
-
-/// A step that prints a value in every way: in a line, encoded, and where a long line is split.
-fn prints(secret: (&str, &str)) -> serde_json::Value {
-    let script = r#"echo "it is $VALUE."; printf %s "$VALUE" | base64 -w0; echo
-        printf '%262130s%s and more\n' '' "$VALUE"; echo "$VALUE" >&2"#;
-    json!({
-        "name": "prints",
-        "command": ["/bin/sh", "-c", script],
-        "env": [{"name": "VALUE", "valueFrom": {"secretKeyRef": {"name": secret.0, "key": secret.1}}}],
-    })
+/// A key of the Secret of the test.
+fn kept(key: &str) -> Value {
+    json!({"secretKeyRef": {"name": "warehouse", "key": key}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,10 +161,10 @@ async fn i8_values_that_went_through_every_path_are_nowhere_but_in_kubernetes() 
         "name": "uses",
         "defaults": {"image": "busybox:1.36"},
         "steps": [
-            checks("file", "DB_PASSWORD", ("warehouse", "password"), &from_file, &go),
-            checks("pipe", "PIN", ("warehouse", "pin"), &piped, &go),
-            checks("env", "DB_USER", ("warehouse", "USER"), &from_env, &go),
-            prints(("warehouse", "password")),
+            checks("file", "DB_PASSWORD", kept("password"), &from_file, &go),
+            checks("pipe", "PIN", kept("pin"), &piped, &go),
+            checks("env", "DB_USER", kept("USER"), &from_env, &go),
+            prints("prints", kept("password")),
         ],
     }));
     let run = submit(&deployment, &pipeline, "uses").await;
@@ -362,26 +212,10 @@ async fn i8_values_that_went_through_every_path_are_nowhere_but_in_kubernetes() 
     assert_eq!((deleted.status, again.status), (0, 2), "{deleted:?} {again:?}");
     assert!(again.notes.contains("no secret warehouse"), "{again:?}");
 
-    // Nothing of it is anywhere but in the object store of Kubernetes.
-    let cluster = deployment.folder().join("cluster");
-    assert!(
-        !canaries.files(&cluster, &[]).is_empty(),
-        "this search would find a value"
-    );
-    assert_eq!(canaries.files(deployment.folder(), &[cluster]), Vec::<PathBuf>::new());
-    for part in Part::SERVICES {
-        let log = deployment.log(part);
-        assert!(log.lines().count() > 100, "{part:?} logs everything: {log}");
-        let metrics = metrics(&deployment, part).await;
-        assert!(!metrics.is_empty() && !canaries.are_in(&metrics), "{part:?}");
-    }
+    canaries.are_in_kubernetes_alone(&deployment).await;
     assert!(
         deployment.log(Part::Executor).contains("call about a secret refused"),
         "secrets are logged about"
     );
-    let said: Vec<_> = said.iter().map(|said| format!("{said:?}")).collect();
-    for text in said.iter().chain(&told) {
-        assert!(!canaries.are_in(text.as_bytes()), "{text}");
-    }
-    assert_eq!(canaries.processes(&deployment), Vec::<String>::new());
+    canaries.are_not_in(said.iter().map(|said| format!("{said:?}")).chain(told));
 }

@@ -1,0 +1,5 @@
+//! Secrets from end to end.
+
+mod kept;
+mod of_runs;
+mod support;
