@@ -24,6 +24,9 @@ fn too_long(phase: AttemptPhase, reason: &str, minutes: u64, cause: StopCause, c
     seen.reason = reason.into();
     if phase == Refused {
         (seen.pod, seen.grant) = (None, 1);
+    } else {
+        // Its clock begins with the phase, not with the launch.
+        lab.seconds(100);
     }
     lab.observe(1, seen);
     let explanation = lab.explain(0);
