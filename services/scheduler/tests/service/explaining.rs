@@ -111,20 +111,26 @@ async fn starts_of_a_run_are_as_far_apart_as_its_pipeline_says() {
     let mut paced = pipeline(&[("a", &[]), ("b", &[])]);
     let hour = Duration::from_secs(3600);
     paced.start_interval = Some(hour.try_into().expect("a duration"));
-    let run = stage.submit("r1", paced.clone()).await;
+    let run = stage.submit("r1", paced).await;
     let first = stage.step_in(&run, "a", run::StepState::Running).await;
     let line = explain(&stage.scheduler, &run.name, "b").await.remove(0);
     assert_eq!((line.state.as_str(), line.blocker.as_str()), ("READY", "PACING"));
     assert_eq!(between(first.attempts[0].launch_time, line.until), hour);
     assert_eq!(stage.executor.seen().launches.len(), 1);
 
-    let short = Duration::from_millis(300);
+    let short = Duration::from_millis(200);
+    let mut paced = pipeline(&[("a", &[]), ("b", &[]), ("c", &[])]);
     paced.start_interval = Some(short.try_into().expect("a duration"));
     let run = stage.submit("r2", paced).await;
-    let first = stage.step_in(&run, "a", run::StepState::Running).await;
-    let second = stage.step_in(&run, "b", run::StepState::Running).await;
-    let pause = between(first.attempts[0].launch_time, second.attempts[0].launch_time);
-    assert!(pause >= short, "{pause:?}");
+    let mut starts = Vec::new();
+    for step in ["a", "b", "c"] {
+        let step = stage.step_in(&run, step, run::StepState::Running).await;
+        starts.push(step.attempts[0].launch_time);
+    }
+    for pair in starts.windows(2) {
+        let pause = between(pair[0], pair[1]);
+        assert!(pause >= short, "{pause:?}");
+    }
 }
 
 #[tokio::test]
