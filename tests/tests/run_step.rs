@@ -85,6 +85,7 @@ fn waiting(file: &Path, then: &str) -> String {
 
 const FIRST: &[u8] = b"\xff\x01 first\n";
 
+/// behaviours X1: the last lines of what fails are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn q4_i1_i7_output_is_whole_and_raw_also_when_scheduler_and_relay_are_killed_meanwhile() {
     let mut deployment = Deployment::start(Options::default()).await;
@@ -146,7 +147,7 @@ async fn pods(pods: &Api<Pod>) -> Result<Vec<Pod>, String> {
     Ok(listed)
 }
 
-/// behaviours SO1, SO2, SO3, SO4 and SO5: the pod as the API server has it, and its replacement once it was deleted.
+/// behaviours SO1, SO2, SO3, SO4, SO5, PS3, PS5, PS10 and U10: the pod as the API server has it, and its replacement once it was deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pod_is_as_its_settings_say_where_it_was_asked_for_and_is_replaced_when_it_is_lost() {
     let deployment = Deployment::start(Options::default()).await;
@@ -164,7 +165,8 @@ async fn the_pod_is_as_its_settings_say_where_it_was_asked_for_and_is_replaced_w
         .await
         .expect("an account");
     let settings = deployment.folder().join("pod.yaml");
-    let text = "serviceAccountName: trainer\nprivileged: true\nlabels: {team: ml}\ntolerations: [{key: gpu, operator: Exists}]\n";
+    let text = "serviceAccountName: trainer\nprivileged: true\nlabels: {team: ml}\nannotations: {acme.com/note: mine}\n\
+                tolerations: [{key: gpu, operator: Exists}]\noverlay: {hostname: alone}\n";
     std::fs::write(&settings, text).expect("a file");
     let settings = settings.display().to_string();
     let go = deployment.folder().join("go");
@@ -177,7 +179,14 @@ async fn the_pod_is_as_its_settings_say_where_it_was_asked_for_and_is_replaced_w
     let first = pods(&api).await.expect("listed").remove(0);
     let name = first.metadata.name.clone().expect("a name");
     assert_eq!(first.metadata.labels.as_ref().expect("labels")["team"], "ml");
+    let annotations = first.metadata.annotations.as_ref().expect("annotations");
+    assert_eq!(
+        annotations.get("acme.com/note").map(String::as_str),
+        Some("mine"),
+        "{annotations:?}"
+    );
     let spec = first.spec.expect("a spec");
+    assert_eq!(spec.hostname.as_deref(), Some("alone"), "of the overlay");
     assert_eq!(spec.service_account_name.as_deref(), Some("trainer"));
     assert!(
         spec.tolerations

@@ -434,6 +434,7 @@ fn assert_golden(wrong: &[String]) {
     );
 }
 
+/// behaviours E41
 #[test]
 fn commands_without_a_server_print_what_the_golden_files_say() {
     let terminal = Terminal::new();

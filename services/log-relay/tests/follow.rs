@@ -13,7 +13,7 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("line {number}")).collect()
 }
 
-/// behaviours K15, M9, E12
+/// behaviours K15, M9, E12, X1
 #[tokio::test]
 async fn a_run_is_followed_to_its_end_and_read_again_from_the_archive() {
     let folder = tempfile::tempdir().expect("folder");

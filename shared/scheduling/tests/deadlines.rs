@@ -25,10 +25,14 @@ fn too_long(phase: AttemptPhase, reason: &str, minutes: u64, cause: StopCause, c
     if phase == Refused {
         (seen.pod, seen.grant) = (None, 1);
     }
+    lab.observe(1, seen.clone());
+    // News of the same wait do not make it longer.
+    lab.seconds(100);
+    seen.message = "still".into();
     lab.observe(1, seen);
     let explanation = lab.explain(0);
     assert_eq!(explanation.then, Some(Consequence::AttemptFails(class)), "{phase}");
-    lab.pass(Duration::from_secs(60 * minutes) - Duration::from_millis(1));
+    lab.pass(Duration::from_secs(60 * minutes - 100) - Duration::from_millis(1));
     assert!(!matches!(lab.blocker(0), Blocker::Terminating { .. }), "{phase}");
     lab.pass(Duration::from_millis(1));
     assert_eq!(lab.blocker(0), Blocker::Terminating { cause }, "{phase}");

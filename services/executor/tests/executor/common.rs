@@ -536,9 +536,13 @@ impl Session {
     /// The next message that is not a heartbeat, with its number.
     pub async fn next(&mut self) -> (u64, FromExecutor) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        self.next_before(deadline).await.expect("a message in time")
+    }
+
+    async fn next_before(&mut self, deadline: tokio::time::Instant) -> Option<(u64, FromExecutor)> {
         loop {
             let next = tokio::time::timeout_at(deadline, self.requests.message()).await;
-            let request = next.expect("a message in time").expect("no error").expect("no end");
+            let request = next.ok()?.expect("no error").expect("no end");
             self.heard_ms = request.sent_ms;
             if request.sequence > 0 {
                 self.acknowledged = self.acknowledged.max(request.sequence);
@@ -547,7 +551,7 @@ impl Session {
             self.respond(0, ToExecutor::Heartbeat(dispatch::Heartbeat {})).await;
             match request.message {
                 Some(FromExecutor::Heartbeat(_)) | None => {}
-                Some(message) => return (request.sequence, message),
+                Some(message) => return Some((request.sequence, message)),
             }
         }
     }
@@ -568,12 +572,17 @@ impl Session {
 
     /// Waits for an observation.
     pub async fn observe(&mut self, step: u32, wanted: impl Fn(&Observation) -> bool) -> Observation {
-        let fits = |one: &&Observation| one.attempt == Some(key(step)) && wanted(one);
+        let is_of_step = |one: &&Observation| one.attempt == Some(key(step));
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            if let Some(found) = self.seen.iter().find(fits) {
+            if let Some(found) = self.seen.iter().filter(is_of_step).find(|one| wanted(one)) {
                 return found.clone();
             }
-            match self.next().await.1 {
+            let Some((_, message)) = self.next_before(deadline).await else {
+                let last = self.seen.iter().rfind(is_of_step);
+                panic!("what was waited for of step {step} did not come; last seen: {last:?}");
+            };
+            match message {
                 FromExecutor::Observations(observations) => self.seen.extend(observations.observations),
                 // A list that begins while a pod is created may be the first to see it.
                 FromExecutor::Inventory(part) => self.seen.extend(part.observations),

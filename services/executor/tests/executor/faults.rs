@@ -134,11 +134,10 @@ async fn i3_broken_watches_and_lost_history_fail_no_step() {
     world.faults().break_watches();
     world.set_status(&pods[0], ended_status(0)).await;
     assert!(session.ended(0).await.end.is_some_and(|end| end.succeeded));
-    // 410 at the next watch: a new list finds what happened meanwhile.
+    // 410 at every watch: only a new list finds what happened meanwhile.
     world.faults().add(Rule {
         verb: Some("watch".to_owned()),
         resource: Some("pods".to_owned()),
-        count: Some(1),
         ..Rule::new(Action::Expire)
     });
     world.faults().break_watches();
@@ -147,6 +146,7 @@ async fn i3_broken_watches_and_lost_history_fail_no_step() {
         session.ended(1).await.end.expect("an end").failure_class(),
         FailureClass::UserError
     );
+    world.faults().set(FaultConfig::default());
     // The API server in trouble for a while.
     world.faults().add(Rule {
         resource: Some("pods".to_owned()),

@@ -50,6 +50,7 @@ async fn p4_a_step_costs_two_writes() {
     );
 }
 
+/// behaviours N10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_step_is_a_user_error_with_evidence() {
     let mut world = World::with(
@@ -79,4 +80,15 @@ async fn a_failing_step_is_a_user_error_with_evidence() {
     assert!(!observation.node.is_empty() && observation.create_time.is_some());
     assert_eq!(observation.attempt, Some(key(0)));
     assert_eq!(observation.phase(), AttemptPhase::Ended);
+    let pod = world.pods().get(&observation.pod_name).await.expect("a pod");
+    let spec = pod.spec.expect("a spec");
+    let names: Vec<&str> = spec
+        .containers
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
+    assert_eq!(
+        (names.as_slice(), spec.restart_policy.as_deref()),
+        (&["main"][..], Some("Never"))
+    );
 }

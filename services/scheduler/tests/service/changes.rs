@@ -8,7 +8,7 @@ use windlass_api::pipeline::v1::{Retries, RetryBudget};
 use windlass_api::run::v1 as run;
 
 use crate::executor::Play;
-use crate::support::{Stage, eventually, pipeline, reason, submission};
+use crate::support::{Stage, config, eventually, pipeline, reason, submission};
 
 /// The run in the details of a status.
 fn about(status: &tonic::Status) -> String {
@@ -50,6 +50,57 @@ async fn a_failed_attempt_is_retried_within_its_budget() {
         .collect();
     assert_eq!(codes, [(1, Some(75)), (2, Some(0))]);
     assert_eq!(steps[0].max_attempts, 2);
+}
+
+/// behaviours X7, X8, U2, E37
+#[tokio::test]
+async fn i5_a_cancelled_run_stops_what_starts_too_and_leaves_what_has_ended() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut keeping = config(data.path());
+    // The pod of what has ended is still there.
+    keeping.seal_deadline = std::time::Duration::from_secs(600);
+    let script = |step: &str, _| match step {
+        "ends" => Play::Succeed,
+        "runs" => Play::Hold,
+        _ => Play::Silent,
+    };
+    let stage = Stage::with(data, keeping, script).await;
+    let steps: &[(&str, &[&str])] = &[("ends", &[]), ("runs", &[]), ("starts", &[]), ("waits", &["runs"])];
+    let run = stage.submit("r1", pipeline(steps)).await;
+    for (step, state) in [
+        ("ends", run::StepState::Succeeded),
+        ("runs", run::StepState::Running),
+        ("starts", run::StepState::Starting),
+    ] {
+        stage.step_in(&run, step, state).await;
+    }
+    let request = run::CancelRunRequest {
+        namespace: "ml".to_owned(),
+        run: run.name.clone(),
+        ..run::CancelRunRequest::default()
+    };
+    stage.scheduler.runs().cancel_run(request).await.expect("cancelled");
+    assert_eq!(stage.ended(&run).await.state(), run::RunState::Cancelled);
+    let steps = stage.steps(&run).await;
+    let states: Vec<_> = steps.iter().map(|step| (step.name.as_str(), step.state())).collect();
+    assert_eq!(
+        states,
+        [
+            ("ends", run::StepState::Succeeded),
+            ("runs", run::StepState::Cancelled),
+            ("starts", run::StepState::Cancelled),
+            ("waits", run::StepState::Cancelled),
+        ]
+    );
+    assert!(
+        steps[2].attempts[0].end_time.is_some(),
+        "its end is recorded: {:?}",
+        steps[2]
+    );
+    let seen = stage.executor.seen();
+    let stopped = seen.launches.iter().filter(|(pod, ..)| seen.stops.contains(pod));
+    let stopped: std::collections::BTreeSet<&str> = stopped.map(|(_, step, _)| step.as_str()).collect();
+    assert_eq!(stopped, ["runs", "starts"].into());
 }
 
 #[tokio::test]

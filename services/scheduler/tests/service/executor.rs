@@ -298,7 +298,9 @@ impl Executor {
             )
         };
         let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        outgoing.expect("a stream").send(message).await.ok();
+        if let Some(outgoing) = outgoing {
+            outgoing.send(message).await.ok();
+        }
     }
 
     fn play(&self, message: wire::ConnectResponse) -> Vec<wire::ConnectRequest> {

@@ -4,6 +4,7 @@ mod changes;
 mod clusters;
 mod executor;
 mod explaining;
+mod layers;
 mod lists;
 mod one_step;
 mod relay;

@@ -1,11 +1,11 @@
 //! The scheduler ends and begins again on the same data: behaviours E2, U1, U4.
 
-use windlass_api::run::v1::{RunState, StepState};
+use windlass_api::run::v1::{ListStepsRequest, RunState, StepState};
 
 use crate::executor::{Executor, Identity, Play};
 use crate::support::{Scheduler, Stage, config, ended, eventually, pipeline, submission};
 
-/// behaviours E2, U1, U4
+/// behaviours E2, M3, U1, U4
 #[tokio::test]
 async fn i1_i6_a_run_in_flight_goes_on_after_a_restart_and_no_attempt_is_launched_twice() {
     let stage = Stage::new(|step, _| if step == "b" { Play::Hold } else { Play::Succeed }).await;
@@ -34,6 +34,24 @@ async fn i1_i6_a_run_in_flight_goes_on_after_a_restart_and_no_attempt_is_launche
         (executor.seen().inventories > inventories).then_some(())
     })
     .await;
+    let steps = runs.list_steps(ListStepsRequest {
+        namespace: "ml".to_owned(),
+        run: run.id.clone(),
+        ..ListStepsRequest::default()
+    });
+    let steps = steps.await.expect("listed").into_inner().steps;
+    let graph: Vec<_> = steps
+        .iter()
+        .map(|step| (step.state(), step.upstream.join(" ")))
+        .collect();
+    assert_eq!(
+        graph,
+        [
+            (StepState::Succeeded, String::new()),
+            (StepState::Running, "a".to_owned()),
+            (StepState::Waiting, "b".to_owned()),
+        ]
+    );
     // The pod of b ends well now.
     let key = executor.seen().launches[1].0.clone();
     executor.finish(&key).await;

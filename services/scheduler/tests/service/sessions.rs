@@ -42,9 +42,16 @@ async fn i3_a_dropped_stream_resumes_and_nothing_is_launched_twice() {
 #[tokio::test]
 async fn i6_what_an_executor_forgot_is_found_by_its_inventory() {
     let stage = Stage::new(|_, _| Play::Hold).await;
-    let run = stage.submit("r1", pipeline(&[("a", &[])])).await;
-    stage.step_in(&run, "a", StepState::Running).await;
+    let run = stage.submit("r1", pipeline(&[("a", &[]), ("b", &[])])).await;
+    for step in ["a", "b"] {
+        stage.step_in(&run, step, StepState::Running).await;
+    }
     stage.playing.abort();
+    stage.executor.hang_up();
+    // Nobody hears of this end but by the list.
+    let pods = stage.executor.seen().launches.clone();
+    let (a, ..) = pods.iter().find(|(_, step, _)| step == "a").expect("launched");
+    stage.executor.finish(a).await;
     // The same process without a memory of its session: it cannot resume, and lists its pods.
     let inventories = {
         let mut seen = stage.executor.seen();
@@ -57,8 +64,9 @@ async fn i6_what_an_executor_forgot_is_found_by_its_inventory() {
     })
     .await;
     assert!(!stage.executor.seen().welcomes[0].resumed);
-    stage.step_in(&run, "a", StepState::Running).await;
-    assert_eq!(stage.executor.seen().launches.len(), 1, "its pod was there");
+    stage.step_in(&run, "a", StepState::Succeeded).await;
+    stage.step_in(&run, "b", StepState::Running).await;
+    assert_eq!(stage.executor.seen().launches.len(), 2, "its pods were there");
     again.abort();
 }
 

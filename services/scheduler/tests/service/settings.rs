@@ -13,22 +13,22 @@ use crate::executor::Play;
 use crate::support::{Stage, config, eventually};
 
 /// A pod as the API server would get it, and where its values came from.
-struct Rendered {
-    pod: Value,
+pub(crate) struct Rendered {
+    pub(crate) pod: Value,
     origins: BTreeMap<String, String>,
 }
 
 impl Rendered {
-    fn spec(&self) -> &Value {
+    pub(crate) fn spec(&self) -> &Value {
         &self.pod["spec"]
     }
 
-    fn main(&self) -> &Value {
+    pub(crate) fn main(&self) -> &Value {
         let containers = self.spec()["containers"].as_array().expect("containers");
         containers.iter().find(|one| one["name"] == "main").expect("main")
     }
 
-    fn origin(&self, path: &str) -> &str {
+    pub(crate) fn origin(&self, path: &str) -> &str {
         self.origins.get(path).map_or("", String::as_str)
     }
 }
@@ -38,7 +38,7 @@ async fn stage() -> Stage {
     with_requests(&[]).await
 }
 
-async fn with_requests(requests: &[&str]) -> Stage {
+pub(crate) async fn with_requests(requests: &[&str]) -> Stage {
     let data = tempfile::tempdir().expect("a folder");
     let config = windlass_scheduler::Config {
         default_requests: requests.iter().map(|text| (*text).to_owned()).collect(),
@@ -59,7 +59,7 @@ fn one(step: &str) -> wire::Pipeline {
     pipeline_to_proto(&pipeline.expect("a pipeline"))
 }
 
-async fn rendered(stage: &Stage, pipeline: wire::Pipeline) -> Rendered {
+pub(crate) async fn rendered(stage: &Stage, pipeline: wire::Pipeline) -> Rendered {
     let mut pipelines = PipelineServiceClient::new(stage.scheduler.channel());
     let request = wire::RenderPipelineRequest {
         namespace: "ml".to_owned(),

@@ -2,7 +2,7 @@
 
 use tonic::Code;
 use tonic_types::StatusExt as _;
-use windlass_api::pipeline::v1::{MatrixAxis, Parameter, Step, StepDefaults};
+use windlass_api::pipeline::v1::{MatrixAxis, Parameter, Pipeline, Step, StepDefaults};
 use windlass_api::run::v1 as run;
 
 use crate::executor::Play;
@@ -137,6 +137,30 @@ async fn a_name_is_unique_and_parameters_are_resolved() {
         (status.code(), reason(&status).as_str()),
         (Code::AlreadyExists, "NAME_TAKEN")
     );
+}
+
+/// behaviours N1, T2, X16: long names of pipelines leave room for what tells their runs apart.
+#[tokio::test]
+async fn a_run_without_a_name_gets_a_readable_label_of_its_own() {
+    let stage = Stage::new(|_, _| Play::Hold).await;
+    for name in ["churn".to_owned(), "a".repeat(63), format!("{}-b", "a".repeat(57))] {
+        let mut names = std::collections::BTreeSet::new();
+        for number in 0..3 {
+            let pipeline = Pipeline {
+                name: name.clone(),
+                ..pipeline(&[("extract", &[])])
+            };
+            names.insert(stage.submit(&format!("{name} {number}"), pipeline).await.name);
+        }
+        assert_eq!(names.len(), 3, "{names:?}");
+        for made in names {
+            assert!(made.len() <= 63, "{made}");
+            let (prefix, suffix) = made.rsplit_once('-').expect("a dash");
+            assert!(name.starts_with(prefix) && prefix.len() >= name.len().min(57), "{made}");
+            let is_plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+            assert!(suffix.len() >= 4 && suffix.chars().all(is_plain), "{made}");
+        }
+    }
 }
 
 /// behaviours O10, T3

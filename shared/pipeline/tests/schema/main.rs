@@ -168,7 +168,7 @@ fn the_three_shorthands_and_their_long_forms_pass() {
     }
 }
 
-/// behaviours E6, E14: a misspelt key is refused at every depth, by the schema as by the validator, and so are retries that could not be.
+/// behaviours E6, E14, P1: a misspelt key is refused at every depth, by the schema as by the validator, and so are retries that could not be.
 #[test]
 fn e14_i9_what_is_wrong_is_refused_by_the_schema_and_by_the_validator() {
     let step = |fields: Value| {

@@ -284,7 +284,9 @@ impl Lab {
     }
 
     pub(crate) fn blocker(&self, step: u32) -> Blocker {
-        self.explain(step).blocker.expect("a blocker")
+        let explanation = self.explain(step);
+        let blocker = explanation.blocker.clone();
+        blocker.unwrap_or_else(|| panic!("step {step} waits for nothing: {explanation:?}"))
     }
 
     pub(crate) fn launches(&mut self) -> Vec<Launch> {

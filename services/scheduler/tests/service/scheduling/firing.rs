@@ -188,7 +188,7 @@ async fn h1_fires_that_overlap_are_skipped_replace_what_runs_or_run_beside_it() 
     scheduler.stop().await;
 }
 
-/// behaviours E38
+/// behaviours E38, U7
 #[tokio::test]
 async fn h5_a_paused_schedule_does_not_fire_and_does_not_catch_up_what_came_due() {
     let data = tempfile::tempdir().expect("a folder");
