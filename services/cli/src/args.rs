@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use cluster::{ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs, PurgeArgs};
+pub use cluster::{
+    AccountArgs, AccountCreateArgs, AccountDeleteArgs, ClusterArgs, ClusterCheckArgs, ClusterCommand, ClusterListArgs,
+    PurgeArgs,
+};
 pub use run::{PipelineArgs, RetryArgs, RunArgs, RunSecretArgs, RunStepArgs};
 pub use schedule::{
     CatchUpChoice, CronJobArgs, OverlapChoice, ScheduleArgs, ScheduleCommand, ScheduleCreateArgs, ScheduleExportArgs,

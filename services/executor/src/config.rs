@@ -83,6 +83,16 @@ pub struct Config {
     /// Namespace that this executor lives in, which steps may not use; found by itself inside a pod.
     #[arg(long, env = "WINDLASS_OWN_NAMESPACE", value_name = "NAMESPACE")]
     pub own_namespace: Option<String>,
+    /// What becomes of a run in a namespace that the cluster does not have: it is refused, or the namespace is created, with the
+    /// installation's label.
+    #[arg(
+        long,
+        env = "WINDLASS_NAMESPACE_POLICY",
+        value_name = "POLICY",
+        value_enum,
+        default_value_t
+    )]
+    pub namespace_policy: NamespacePolicy,
     /// A node that is gone is powered off: its steps may be replaced. True where deleting a machine deletes its node.
     #[arg(long, env = "WINDLASS_GONE_NODE_IS_DEAD")]
     pub gone_node_is_dead: bool,
@@ -112,6 +122,16 @@ pub struct Config {
     /// Logging and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+}
+
+/// What becomes of a run in a namespace that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum NamespacePolicy {
+    /// It is refused.
+    #[default]
+    MustExist,
+    /// The namespace is created.
+    Create,
 }
 
 /// Settings that cannot work.

@@ -15,4 +15,4 @@ pub mod metrics;
 mod secrets;
 pub mod server;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, NamespacePolicy};

@@ -102,6 +102,7 @@ fn agent_settings(config: &Config) -> Result<AgentSettings, crate::ConfigError> 
         create_timeout: config.create_timeout,
         api_timeout: config.api_timeout,
         own_namespace: config.own_namespace(),
+        namespace_policy: config.namespace_policy,
         inventory_interval: config.inventory_interval,
         strip_after: config.strip_after,
         installation: config.installation,

@@ -9,6 +9,7 @@ use windlass_service::TlsArgs;
 use windlass_telemetry::TelemetryArgs;
 
 use crate::retention::RunRetention;
+use crate::secrets::references::ReferenceCheck;
 
 /// The scheduler service: run state, readiness, retries and limits.
 #[derive(Clone, Debug, Parser)]
@@ -42,6 +43,20 @@ pub struct Config {
         conflicts_with = "token_file"
     )]
     pub access_file: Option<PathBuf>,
+    /// File with what pods may use, by namespace: service accounts, Secrets, folders of the node, privileges (YAML). Without one, an
+    /// installation with an access file allows little, and one without allows everything.
+    #[arg(long, env = "WINDLASS_POLICY_FILE", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// How far the references to Secrets are looked at before a run starts: whether Secrets and their keys are there, only the Secrets,
+    /// or nothing. Where no executor can tell, the run starts.
+    #[arg(
+        long,
+        env = "WINDLASS_CHECK_REFERENCES",
+        value_name = "LEVEL",
+        value_enum,
+        default_value_t
+    )]
+    pub check_references: ReferenceCheck,
     /// Certificates.
     #[command(flatten)]
     pub tls: TlsArgs,
@@ -97,6 +112,8 @@ impl Config {
             data_dir: data_dir.into(),
             token_file: None,
             access_file: None,
+            policy: None,
+            check_references: ReferenceCheck::default(),
             tls: TlsArgs::default(),
             insecure: false,
             lease: Duration::from_secs(30),

@@ -48,6 +48,17 @@ pub enum SubmitError {
     /// The request or its pipeline is wrong; nothing was done.
     #[error("{}", summary(.0))]
     Invalid(Vec<FieldProblem>),
+    /// Secrets, or keys of them, that the pipeline refers to are not there; nothing was done.
+    #[error("{}", summary(.0))]
+    ReferencesMissing(Vec<FieldProblem>),
+    /// Whether a Secret may be used cannot be known now; nothing was done.
+    #[error("whether Secret {secret} may be used is not known: {why}")]
+    SecretUnknown {
+        /// Its name.
+        secret: String,
+        /// Why not.
+        why: String,
+    },
     /// The request id was used for other content.
     #[error("request_id was used before for run {run} with other content")]
     RequestIdReused {

@@ -18,6 +18,8 @@ mod grpc;
 mod history;
 mod lookup;
 mod metric;
+mod pods;
+mod policy;
 mod read_model;
 mod relays;
 mod retention;
@@ -33,3 +35,4 @@ mod webhooks;
 
 pub use config::Config;
 pub use retention::RunRetention;
+pub use secrets::references::ReferenceCheck;

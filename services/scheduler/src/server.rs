@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::driver::{self, Driver, Limits};
 use crate::grpc::{self, Provided};
 use crate::history::{Bound, History};
+use crate::policy::{Policy, PolicyError};
 use crate::relays::Relays;
 use crate::retention::{Retention, RunRetention};
 use crate::run_secrets::Sweeper;
@@ -63,6 +64,8 @@ pub async fn run_at(
     let provided = Provided {
         workspace: workspace(&config)?,
         default_requests: default_requests(&config)?,
+        policy: policy(&config)?.map(Arc::new),
+        check_references: config.check_references,
     };
     let webhooks = match &config.webhooks {
         Some(path) => Webhooks::read(path)?,
@@ -156,6 +159,14 @@ fn workspace(config: &Config) -> anyhow::Result<Option<WorkspaceDefault>> {
 fn default_requests(config: &Config) -> anyhow::Result<DefaultRequests> {
     let texts = config.default_requests.iter().map(String::as_str);
     parse_default_requests(texts).map_err(|problem| anyhow::anyhow!("--default-requests: {problem}"))
+}
+
+/// Roles make a difference between who submits and whom the namespace belongs to; tokens of an owner do not.
+fn policy(config: &Config) -> Result<Option<Policy>, PolicyError> {
+    match &config.policy {
+        Some(path) => Policy::open(path).map(Some),
+        None => Ok(config.access_file.is_some().then(Policy::default)),
+    }
 }
 
 /// Opens the store that the settings name.

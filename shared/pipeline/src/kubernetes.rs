@@ -109,7 +109,7 @@ pub(crate) fn check_volume_source(source: &Fragment, path: &Path<'_>, violations
 }
 
 /// Fields of a pod's spec whose keys are the user's: in these a null stands for a value, elsewhere for a field.
-pub(crate) const FREE_MAPS: [&str; 9] = [
+pub const FREE_MAPS: [&str; 9] = [
     "annotations",
     "labels",
     "limits",

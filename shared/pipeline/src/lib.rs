@@ -25,6 +25,7 @@ mod resolve;
 pub mod resolved;
 pub mod scalar;
 pub mod schema;
+mod secret_reference;
 pub mod source;
 mod strict;
 mod substitute;
@@ -35,6 +36,7 @@ pub use check::{is_data_key, is_dns_subdomain};
 pub use duration::Millis;
 pub use fragment::Fragment;
 pub use hash::{ContentHash, content_hash, content_hash_hex};
+pub use kubernetes::FREE_MAPS;
 pub use model::{
     EnvVar, EnvVarSource, FailureMode, File, KeySelector, LogFollow, LostContactAction, MatrixAxis, Parameter,
     ParameterType, Pipeline, PodSettings, Quantity, Resources, RetryBudget, RunIf, Step, StepTemplate, Workspace,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::fields;
 use crate::merge::Merge as _;
 use crate::resolve::inherited_by;
+use crate::secret_reference;
 use crate::substitute::references;
 use crate::{DefaultRequests, Pipeline};
 
@@ -54,8 +55,10 @@ pub fn provenance(pipeline: &Pipeline, position: usize, default_requests: &Defau
         return Vec::new();
     };
     let mut merged = inherited_by(pipeline, step);
-    merged.merge(&step.template);
-    let own = serde_json::to_value(&step.template).unwrap_or_default();
+    let mut own = step.template.clone();
+    secret_reference::expand(&mut own);
+    merged.merge(&own);
+    let own = serde_json::to_value(&own).unwrap_or_default();
     let parameters = pipeline.parameters.iter().map(|parameter| parameter.name.as_str());
     let walk = Walk {
         names: parameters

@@ -13,6 +13,7 @@ pub(crate) use templates::inherited_by;
 use crate::check::check_quantities;
 use crate::path::Path;
 use crate::resolved::SourceStep;
+use crate::secret_reference;
 use crate::violation::{Violation, Violations};
 use crate::{Fragment, Pipeline, Quantity, ResolvedPipeline, Scalar};
 
@@ -129,6 +130,7 @@ pub fn resolve(
         .map(|(name, value)| (name.clone(), value.to_string()))
         .collect();
     header::check(pipeline, &variables, environment, &mut violations);
+    secret_reference::check_header(pipeline, &mut violations);
     let expanded = graph::expand(pipeline, &variables, &environment.limits, &mut violations);
     let templates = templates::build(pipeline, &variables, &expanded, environment, &mut violations);
     header::check_size(pipeline, &templates.distinct, &environment.limits, &mut violations);

@@ -3,6 +3,7 @@
 mod scalar;
 mod tree;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use tree::Tree;
@@ -59,6 +60,21 @@ pub fn from_value(value: &Value) -> Result<Pipeline, Vec<Violation>> {
     reader.into_violations().into_result(pipeline)
 }
 
+/// Reads another YAML file, such as settings of an operator, as strictly as a pipeline. The tree knows where its fields stand.
+///
+/// # Errors
+/// Every problem, each with its place.
+pub fn read<T: DeserializeOwned + Default>(text: &str) -> Result<(T, Tree), Vec<Violation>> {
+    let (tree, mut violations) = Tree::parse(text);
+    let reader = Reader::default();
+    let value = reader.read(&tree.to_value(), Path::root());
+    violations.extend(reader.into_violations().into_vec());
+    if violations.is_empty() {
+        return Ok((value.unwrap_or_default(), tree));
+    }
+    Err(tree.located(violations))
+}
+
 impl Parsed {
     /// Where the field with this path stands, or the nearest field above it that is in the file.
     pub fn locate(&self, path: &str) -> Option<Location> {
@@ -71,12 +87,8 @@ impl Parsed {
     }
 
     /// The violations with their places in this file, in the file's order.
-    pub fn located(&self, mut violations: Vec<Violation>) -> Vec<Violation> {
-        for violation in &mut violations {
-            violation.location = violation.location.or_else(|| self.locate(&violation.path));
-        }
-        violations.sort_by_key(|violation| violation.location);
-        violations
+    pub fn located(&self, violations: Vec<Violation>) -> Vec<Violation> {
+        self.tree.located(violations)
     }
 
     /// Resolves the pipeline and adds what is wrong with the text; see [`resolve`](crate::resolve()).

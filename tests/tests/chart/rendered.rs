@@ -11,6 +11,10 @@ use windlass_tests::real_cluster::RealCluster;
 const HOME: &str = "windlass";
 const STEPS: &str = "team";
 
+/// A policy.
+const POLICY: &str =
+    r#"policy={"defaults":{"secrets":{"names":["team-*"]}},"namespaces":{"team":{"privileged":true}}}"#;
+
 /// Value sets that people use, as arguments of helm.
 const VARIANTS: &[&[&str]] = &[
     &[],
@@ -44,6 +48,7 @@ const VARIANTS: &[&[&str]] = &[
         "--set-json",
         r#"workspaceVolume={"persistentVolumeClaim":{"claimName":"team"}}"#,
     ],
+    &["--set-json", POLICY],
     &[
         "--set",
         "scheduler.persistence.existingClaim=a,logRelay.persistence.existingClaim=b,scheduler.service.type=LoadBalancer",
@@ -239,6 +244,53 @@ fn i8_tokens_and_keys_are_in_secrets_and_nowhere_else() {
     }
 }
 
+/// behaviours E18, U15
+#[test]
+fn the_scheduler_is_given_the_policy_and_starts_anew_when_it_changes() {
+    let scheduler = |values: &[&str]| {
+        let objects = objects(&render(values).expect("renders"));
+        let found = |wanted: &str| {
+            objects
+                .iter()
+                .find(|object| kind(object) == wanted && object["metadata"]["name"] != "it")
+                .cloned()
+        };
+        let named = objects
+            .iter()
+            .find(|object| kind(object) == "StatefulSet" && object["metadata"]["name"] == "it-windlass-scheduler");
+        (named.expect("a scheduler").clone(), found("ConfigMap"))
+    };
+    let (plain, none) = scheduler(&[]);
+    assert!(
+        none.is_none() && !strings(&plain).iter().any(|text| text.contains("policy")),
+        "{plain}"
+    );
+    let (with, map) = scheduler(&["--set-json", POLICY]);
+    let map = map.expect("a config map");
+    let text = map["data"]["policy.yaml"].as_str().expect("a text");
+    let policy: Value = serde_saphyr::from_str(text).expect("yaml");
+    assert_eq!(
+        policy,
+        serde_json::from_str::<Value>(POLICY.trim_start_matches("policy=")).expect("json")
+    );
+    let pod = &with["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert!(
+        texts(container, "args").contains(&"--policy=/etc/windlass/policy/policy.yaml"),
+        "{container}"
+    );
+    let mount = json!({"name": "policy", "mountPath": "/etc/windlass/policy", "readOnly": true});
+    assert!(
+        container["volumeMounts"].as_array().expect("mounts").contains(&mount),
+        "{container}"
+    );
+    let volume = json!({"name": "policy", "configMap": {"name": map["metadata"]["name"]}});
+    assert!(pod["volumes"].as_array().expect("volumes").contains(&volume), "{pod}");
+    let mark = |object: &Value| object["spec"]["template"]["metadata"]["annotations"]["windlass.dev/policy"].clone();
+    let (other, _) = scheduler(&["--set-json", r#"policy={"defaults":{"privileged":true}}"#]);
+    assert!(mark(&plain).is_null() && !mark(&with).is_null() && mark(&with) != mark(&other));
+}
+
 #[test]
 fn i9_values_that_cannot_work_are_refused_with_their_path() {
     for (values, expected) in [
@@ -271,6 +323,14 @@ fn i9_values_that_cannot_work_are_refused_with_their_path() {
         ("access.entries[0].name=ana", "/access/entries/0"),
         ("logging.format=xml", "/logging/format"),
         ("secrets.manage=maybe", "/secrets/manage"),
+        (
+            "policy.defaults.serviceAcounts={a}",
+            "'/policy/defaults': additional properties 'serviceAcounts' not allowed",
+        ),
+        (
+            "policy.namespaces.team.hostPaths[0].path=data",
+            "/policy/namespaces/team/hostPaths/0/path",
+        ),
     ] {
         let problem = render(&["--set", values]).expect_err(values);
         assert!(problem.contains(expected), "{values}: {problem}");

@@ -36,6 +36,10 @@ pub enum ClusterCommand {
     List(ClusterListArgs),
     /// Look whether steps can run in a namespace of a cluster, and which rights are missing.
     Check(ClusterCheckArgs),
+    /// Create a service account for steps, with the rights of Roles that are there.
+    CreateServiceAccount(AccountCreateArgs),
+    /// Delete a service account that `create-service-account` has made.
+    DeleteServiceAccount(AccountDeleteArgs),
     /// Remove what an installation that is gone left in a cluster.
     Purge(PurgeArgs),
 }
@@ -77,6 +81,62 @@ pub struct ClusterCheckArgs {
     /// How to print it.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Arguments that say which account, and where.
+#[derive(Args, Debug)]
+pub struct AccountArgs {
+    /// Name of the service account.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The installation that it belongs to, as the label windlass.dev/installation says; that of the server when absent.
+    #[arg(long, value_name = "UUID")]
+    pub installation: Option<InstallationId>,
+    /// Kubeconfig of the cluster; where kubectl looks when absent.
+    #[arg(long, env = "WINDLASS_KUBECONFIG", hide_env_values = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; its current one when absent.
+    #[arg(long, env = "WINDLASS_KUBE_CONTEXT", hide_env_values = true, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass cluster create-service-account trainer -n team-a
+  windlass cluster create-service-account trainer -n team-a --role read-config-maps
+
+It is made with the rights of the kubeconfig's user and never by itself: neither the scheduler nor an
+executor makes accounts or gives rights. Without --role it has none; a Role must be there, and
+Kubernetes lets nobody give rights that he has not. Its token is mounted only in steps that ask for it.
+What is there already as it should be is left as it is; what others have made is not touched.
+
+Steps may use it once the scheduler's policy has it among serviceAccounts.")]
+/// Arguments of `cluster create-service-account`.
+pub struct AccountCreateArgs {
+    /// Which, and where.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Role of the namespace that is bound to it; may be given more than once.
+    #[arg(long = "role", value_name = "NAME")]
+    pub roles: Vec<String>,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  windlass cluster delete-service-account trainer -n team-a
+
+Only an account of the installation is deleted, and the bindings that were made with it go with it. Steps
+that run with it go on; those that start later wait for it.")]
+/// Arguments of `cluster delete-service-account`.
+pub struct AccountDeleteArgs {
+    /// Which, and where.
+    #[command(flatten)]
+    pub account: AccountArgs,
 }
 
 #[derive(Args, Debug)]

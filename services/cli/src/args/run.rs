@@ -62,6 +62,9 @@ pub struct RunArgs {
     /// Makes submission repeatable: the same id with the same content answers with the same run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Start although a Secret, or a key of one, that the pipeline refers to is not there yet.
+    #[arg(long)]
+    pub no_check_references: bool,
     /// Print the steps' logs between the progress.
     #[arg(long)]
     pub logs: bool,
@@ -108,6 +111,9 @@ pub struct RetryArgs {
     /// Makes the request repeatable: the same id for the same run answers with the same new run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Start although a Secret, or a key of one, that a step refers to is not there yet.
+    #[arg(long)]
+    pub no_check_references: bool,
     /// Run this step again although it succeeded, with everything after it; may be given more than once.
     #[arg(long = "from", value_name = "STEP")]
     pub from: Vec<String>,
@@ -151,7 +157,8 @@ pub struct RunStepArgs {
     /// Name of the run; made from the command when absent.
     #[arg(long)]
     pub name: Option<String>,
-    /// Environment variable; may be given more than once. Not for secrets, since arguments are seen by others: see below.
+    /// Environment variable; may be given more than once. `NAME={{SECRET.KEY}}` takes it from a Secret that is kept. Not for secrets
+    /// themselves, since arguments are seen by others: see below.
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
     /// CPU that it asks for, such as `500m` or `2`.
@@ -179,6 +186,9 @@ pub struct RunStepArgs {
     /// Makes submission repeatable: the same id with the same content answers with the same run.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Start although a Secret, or a key of one, that the command refers to is not there yet.
+    #[arg(long)]
+    pub no_check_references: bool,
     /// Return once the run is accepted, and print its name.
     #[arg(short, long)]
     pub detach: bool,

@@ -16,6 +16,8 @@ pub(super) async fn run(global: &GlobalArgs, args: &ClusterArgs) -> Result<Exit>
     match &args.command {
         ClusterCommand::List(args) => super::with_session(global, async |session| list(session, args).await).await,
         ClusterCommand::Check(args) => super::with_session(global, async |session| check(session, args).await).await,
+        ClusterCommand::CreateServiceAccount(args) => super::service_account::create(global, args).await,
+        ClusterCommand::DeleteServiceAccount(args) => super::service_account::delete(global, args).await,
         ClusterCommand::Purge(args) => super::purge::run(global, args).await,
     }
 }

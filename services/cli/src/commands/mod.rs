@@ -23,6 +23,7 @@ mod run_step;
 mod schedule;
 mod schema;
 mod secret;
+mod service_account;
 mod token;
 mod validate;
 mod wait;

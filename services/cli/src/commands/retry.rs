@@ -47,6 +47,7 @@ async fn retry_and_follow(
         validate_only: args.dry_run,
         from_steps: args.from.clone(),
         secrets,
+        skip_reference_check: args.no_check_references,
     };
     let response = retry(session, request).await?;
     if args.dry_run {

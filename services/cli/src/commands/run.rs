@@ -51,6 +51,7 @@ async fn submit_and_follow(
         name: args.name.clone().unwrap_or_default(),
         labels,
         secrets,
+        skip_reference_check: args.no_check_references,
     };
     let run = submit(session, request, |error| file.locate(error)).await?;
     let table = args.output.output == Format::Table;

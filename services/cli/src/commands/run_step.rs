@@ -50,6 +50,7 @@ pub(super) async fn run(global: &GlobalArgs, args: &RunStepArgs) -> Result<Exit>
             name: args.name.clone().unwrap_or_default(),
             labels: labels.clone(),
             secrets: secrets.clone(),
+            skip_reference_check: args.no_check_references,
             ..SubmitRunRequest::default()
         };
         submit_and_follow(session, global, args, request).await

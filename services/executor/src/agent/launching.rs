@@ -13,8 +13,9 @@ use super::{Agent, Event};
 use crate::attempts::Phase;
 use crate::attempts::fleet::Change;
 use crate::attempts::wire::SlimPod;
-use crate::kubernetes::ApiError;
+use crate::config::NamespacePolicy;
 use crate::kubernetes::refusal::{Verdict, judge};
+use crate::kubernetes::{Api, ApiError};
 
 /// A run whose launches are taken.
 #[derive(Debug)]
@@ -122,12 +123,13 @@ impl Agent {
 
     fn make_owner(&self, run: Arc<Run>) {
         let (api, events) = (self.api.clone(), self.events.clone());
+        let policy = self.settings.namespace_policy;
         self.spawn(async move {
             let name = owner_name(&run.name, run.id);
             let manifest = owner(&run).map_err(|error| error.to_string());
             let body = manifest.and_then(|owner| serde_json::to_vec(&owner).map_err(|error| error.to_string()));
             let result = match body {
-                Ok(body) => api.ensure_owner(&run.namespace, &name, body).await,
+                Ok(body) => owner_in(&api, policy, &run, &name, body).await,
                 Err(error) => Err(ApiError::Malformed(error)),
             };
             drop(events.send(Event::OwnerMade { run: run.id, result }).await);
@@ -263,4 +265,22 @@ impl Agent {
             self.report(self.fleet.as_ref().and_then(|fleet| fleet.current(launch.attempt)));
         }
     }
+}
+
+/// Makes the owner object of a run, and its namespace where that is not there and may be made (behaviours K6).
+async fn owner_in(
+    api: &Api,
+    policy: NamespacePolicy,
+    run: &Run,
+    name: &str,
+    body: Vec<u8>,
+) -> Result<String, ApiError> {
+    let made = api.ensure_owner(&run.namespace, name, body.clone()).await;
+    let absent = made.as_ref().is_err_and(|error| error.code() == Some(404));
+    if policy == NamespacePolicy::MustExist || !absent {
+        return made;
+    }
+    api.ensure_namespace(&run.namespace, run.installation).await?;
+    tracing::info!(namespace = run.namespace, run_id = %run.id, "namespace made");
+    api.ensure_owner(&run.namespace, name, body).await
 }

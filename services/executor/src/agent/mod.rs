@@ -35,6 +35,7 @@ use windlass_service::Clock;
 
 use crate::attempts::fleet::PodKey;
 use crate::attempts::{Fleet, Policy, Sight};
+use crate::config::NamespacePolicy;
 use crate::connect::{Lease, Outbox, Welcome, convert};
 use crate::kubernetes::reflector::Delivery;
 use crate::kubernetes::{Api, ApiError};
@@ -194,6 +195,8 @@ pub(crate) struct AgentSettings {
     pub(crate) api_timeout: Duration,
     /// The namespace that this executor lives in.
     pub(crate) own_namespace: Option<String>,
+    /// What becomes of a run in a namespace that is not there.
+    pub(crate) namespace_policy: NamespacePolicy,
     /// Time between inventories.
     pub(crate) inventory_interval: Duration,
     /// How long without a scheduler before finalizers of deleted pods are removed.

@@ -26,7 +26,7 @@ pub struct Right {
 
 const NODES: &str = "proof that the pods of a lost node are dead";
 const PODS: &str = "what becomes of steps, in all namespaces at once";
-const SECRETS: &str = "`windlass secret`";
+const SECRETS: &str = "`windlass secret`, and whether the Secrets of a run are there before it starts";
 
 /// All of them.
 pub const RIGHTS: [Right; 21] = [

@@ -1,5 +1,6 @@
 //! Everything that is said to a Kubernetes API server.
 
+pub mod accounts;
 pub mod api;
 pub mod checks;
 mod connect;

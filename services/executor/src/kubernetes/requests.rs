@@ -237,6 +237,22 @@ impl Api {
         }
     }
 
+    /// Creates a namespace with the installation's label; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn ensure_namespace(&self, name: &str, installation: InstallationId) -> Result<(), ApiError> {
+        let body = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": {Label::INSTALLATION: installation.to_string()}},
+        });
+        let call = Call::new("create", Method::POST, "/api/v1/namespaces".to_owned());
+        match self.call(call.body(JSON, body.to_string().into_bytes())).await {
+            Err(error) if error.code() == Some(409) => Ok(()),
+            created => created.map(drop),
+        }
+    }
+
     /// Deletes the owner objects of finished runs; garbage collection follows.
     ///
     /// # Errors

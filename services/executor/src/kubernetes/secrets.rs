@@ -169,6 +169,21 @@ impl Api {
             .map(Some)
     }
 
+    /// What is known of a Secret with its keys, by quorum; absence is `Ok(None)`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn secret_with_keys(&self, namespace: &str, name: &str) -> Result<Option<SecretHead>, ApiError> {
+        match self
+            .secret(Call::new("get", Method::GET, secret(namespace, name)))
+            .await
+        {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sets keys of the Secret with this uid and removes others; what is not named stays. An empty value is set like any other.
     ///
     /// # Errors

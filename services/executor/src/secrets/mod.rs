@@ -5,6 +5,7 @@ mod refusal;
 mod run;
 mod values;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::SecretFault as Fault;
@@ -24,6 +25,8 @@ use crate::kubernetes::{Api, ApiError};
 const TRIES: usize = 5;
 /// Secrets of one list; each may have more than 1 MiB.
 const LIST: u32 = 20;
+/// Secrets that are looked for at a time.
+const LOOKS: usize = 8;
 /// Most bytes of the names of keys that are told of one Secret.
 const MAX_KEY_BYTES: usize = 8 * 1024;
 
@@ -60,6 +63,7 @@ impl Secrets {
             Some(CallKind::Put(put)) => self.put(&namespace, &put).await.map(Outcome::Put),
             Some(CallKind::List(list)) => self.list(&namespace, &list).await.map(Outcome::Page),
             Some(CallKind::Delete(delete)) => self.delete(&namespace, &delete.name).await.map(Outcome::Deleted),
+            Some(CallKind::Lookup(lookup)) => self.look_up(&namespace, lookup).await.map(Outcome::Looked),
             None => Err(refusal(
                 Fault::Unreachable,
                 "this executor does not know the call; upgrade it".to_owned(),
@@ -182,6 +186,32 @@ impl Secrets {
             if page.continue_token.is_empty() || page.secrets.len() >= list.page_size as usize {
                 return Ok(page);
             }
+        }
+    }
+
+    /// Whether Secrets and their keys are there, whoever has made them.
+    async fn look_up(&self, namespace: &str, lookup: dispatch::SecretLookup) -> Result<dispatch::SecretLooked> {
+        let looks = lookup.secrets.into_iter().map(async |wanted| {
+            let found = self.api.secret_with_keys(namespace, &wanted.name).await;
+            let found = found.map_err(|error| fault(&error, &Values::none()))?;
+            Ok(self.seen(wanted, found.as_ref()))
+        });
+        let looks = futures::stream::iter(looks).buffered(LOOKS);
+        let secrets = looks.try_collect().await?;
+        Ok(dispatch::SecretLooked { secrets })
+    }
+
+    fn seen(&self, wanted: dispatch::SecretWanted, found: Option<&SecretHead>) -> dispatch::SecretSeen {
+        let has = |key: &String| found.is_some_and(|head| head.keys().any(|known| known == key));
+        let missing_keys: Vec<_> = wanted.keys.into_iter().filter(|key| !has(key)).collect();
+        let lacking = found.filter(|_| !missing_keys.is_empty());
+        let lacking = lacking.map(|head| described(head, head.keys()));
+        dispatch::SecretSeen {
+            name: wanted.name,
+            found: found.is_some(),
+            managed: found.is_some_and(|head| self.is_ours(head)),
+            missing_keys,
+            keys: lacking.map(|secret| secret.keys).unwrap_or_default(),
         }
     }
 

@@ -6,6 +6,7 @@ mod connecting;
 mod faults;
 mod gate;
 mod lifecycle;
+mod namespaces;
 mod renewing;
 mod run_secrets;
 mod secrets;

@@ -9,7 +9,8 @@ use windlass_api::dispatch::v1::connect_response::Message as ToExecutor;
 use windlass_api::dispatch::v1::secret_answer::Outcome;
 use windlass_api::dispatch::v1::secret_call::CallKind;
 use windlass_api::dispatch::v1::{
-    SecretCall, SecretDelete, SecretFault, SecretList, SecretPage, SecretPut, SecretPutDone, SecretRefusal,
+    SecretCall, SecretDelete, SecretFault, SecretList, SecretLookup, SecretPage, SecretPut, SecretPutDone,
+    SecretRefusal, SecretWanted,
 };
 use windlass_api::secret::v1::PutSecretMode;
 use windlass_local_cluster::{Action, Rule};
@@ -308,6 +309,62 @@ async fn what_kubernetes_does_not_take_is_told_with_its_field_and_without_values
         false => (SecretFault::RightMissing, "create secrets"),
     };
     assert_eq!((refusal.fault(), refusal.right.as_str()), expected);
+}
+
+/// behaviours R10, R11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r11_i8_secrets_and_keys_are_looked_for_whoever_has_made_them_and_no_value_is_told() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    done(
+        &mut session,
+        put(PutSecretMode::Create, &[("password", "hunter2"), ("user", "ana")]),
+    )
+    .await;
+    of_others(&world, "theirs", &[]).await;
+    let wanted = |name: &str, keys: &[&str]| SecretWanted {
+        name: name.to_owned(),
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    let lookup = SecretLookup {
+        secrets: vec![
+            wanted("warehouse", &["passwd", "password"]),
+            wanted("theirs", &["key"]),
+            wanted("absent", &["key"]),
+            wanted("theirs", &[]),
+        ],
+    };
+    let outcome = ask(&mut session, CallKind::Lookup(lookup.clone())).await;
+    assert!(!format!("{outcome:?}").contains("hunter2"), "{outcome:?}");
+    let Outcome::Looked(looked) = outcome else {
+        panic!("not looked: {outcome:?}")
+    };
+    let seen = looked.secrets.iter().map(|one| {
+        let keys = (one.missing_keys.join(" "), one.keys.join(" "));
+        (one.name.as_str(), one.found, one.managed, keys)
+    });
+    let keys = |missing: &str, has: &str| (missing.to_owned(), has.to_owned());
+    assert_eq!(
+        seen.collect::<Vec<_>>(),
+        [
+            ("warehouse", true, true, keys("passwd", "password user")),
+            ("theirs", true, false, keys("", "")),
+            ("absent", false, false, keys("key", "")),
+            ("theirs", true, false, keys("", "")),
+        ]
+    );
+    // Where an executor has no rights it says so, and names the right.
+    let elsewhere = ask_in(&mut session, "no-such-namespace", CallKind::Lookup(lookup)).await;
+    match (world.is_local(), elsewhere) {
+        (true, Outcome::Looked(looked)) => assert!(looked.secrets.iter().all(|one| !one.found)),
+        (false, Outcome::Refusal(refusal)) => {
+            assert_eq!(
+                (refusal.fault(), refusal.right.as_str()),
+                (SecretFault::RightMissing, "get secrets")
+            );
+        }
+        (_, other) => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,9 @@
 //! Checking a pipeline as far as possible before it runs: its fields, its graph, and the pods that it would make.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use windlass_api::convert::{parameters_from_proto, pipeline_from_proto};
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_ids::{AttemptId, InstallationId, Namespace, RunId, StepIndex};
@@ -11,8 +13,11 @@ use windlass_pipeline::source::joined;
 use windlass_pipeline::violation::MAX_VIOLATIONS;
 use windlass_pipeline::{Environment, Pipeline, ResolvedPipeline, Scalar, Violation, Violations, resolve};
 
+use super::inspect::Inspection;
 use super::lanes::{Broken, Lanes, Size};
 use crate::errors::FieldProblem;
+use crate::policy::Policy;
+use crate::secrets::references::{Reference, ReferenceCheck};
 
 /// Most bytes of a pod as JSON: the API server's store refuses objects above 1.5 MiB, and adds to what it gets.
 const MAX_POD_BYTES: usize = 1 << 20;
@@ -26,6 +31,10 @@ pub(crate) struct Checker {
     pub(crate) manifests: manifest::Settings,
     /// The installation, for labels.
     pub(crate) installation: Option<InstallationId>,
+    /// What pods may use; everything without one.
+    pub(crate) policy: Option<Arc<Policy>>,
+    /// How far references to Secrets are looked at.
+    pub(crate) check_references: ReferenceCheck,
 }
 
 /// A pipeline without a fault.
@@ -33,6 +42,8 @@ pub(crate) struct Checker {
 pub(crate) struct Checked {
     pub(crate) pipeline: Pipeline,
     pub(crate) resolved: ResolvedPipeline,
+    /// The Secrets that its pods refer to; an executor can tell whether they are there.
+    pub(crate) references: Vec<Reference>,
 }
 
 /// A pipeline as it was read, with what could not be read of it.
@@ -94,6 +105,14 @@ pub(crate) fn broken() -> Vec<FieldProblem> {
 }
 
 impl Checker {
+    /// The same, but without a look at references where they are not `wanted`.
+    pub(super) fn with_references(mut self, wanted: bool) -> Self {
+        if !wanted {
+            self.check_references = ReferenceCheck::None;
+        }
+        self
+    }
+
     /// Checks what was read.
     ///
     /// # Errors
@@ -109,14 +128,22 @@ impl Checker {
             Err(found) => return Err(problems(joined(unread, found))),
         };
         let mut found = problems(unread);
-        found.extend(self.check_pods(namespace, &resolved));
-        if !found.is_empty() {
-            return Err(found);
+        match self.check_pods(namespace, &resolved, Some(&pipeline)) {
+            Ok(references) if found.is_empty() => Ok(Checked {
+                pipeline,
+                resolved,
+                references,
+            }),
+            Ok(_) => Err(found),
+            Err(more) => {
+                found.extend(more);
+                Err(found)
+            }
         }
-        Ok(Checked { pipeline, resolved })
     }
 
-    /// Checks once more what was accepted before: the operator may have decided otherwise since.
+    /// Checks once more what was accepted before: the operator may have decided otherwise since. Answers with the Secrets that its pods
+    /// refer to.
     ///
     /// # Errors
     /// Every problem that was found.
@@ -124,22 +151,25 @@ impl Checker {
         &self,
         namespace: &Namespace,
         resolved: &ResolvedPipeline,
-    ) -> Result<(), Vec<FieldProblem>> {
-        let found = self.check_pods(namespace, resolved);
-        if found.is_empty() { Ok(()) } else { Err(found) }
+    ) -> Result<Vec<Reference>, Vec<FieldProblem>> {
+        self.check_pods(namespace, resolved, None)
     }
 
     /// Makes the pod of every step as it is written, for its first instance and for the one with the longest values: what Kubernetes
-    /// would refuse for its form or its size is refused now.
-    fn check_pods(&self, namespace: &Namespace, resolved: &ResolvedPipeline) -> Vec<FieldProblem> {
-        let run = match self.run(namespace, resolved) {
-            Ok(run) => run,
-            Err(error) => return vec![manifest_problem("", &error)],
-        };
+    /// would refuse for its form or its size is refused now, and what the operator does not allow.
+    fn check_pods(
+        &self,
+        namespace: &Namespace,
+        resolved: &ResolvedPipeline,
+        written: Option<&Pipeline>,
+    ) -> Result<Vec<Reference>, Vec<FieldProblem>> {
+        let run = self.run(namespace, resolved);
+        let run = run.map_err(|error| vec![manifest_problem("", &error)])?;
         let mut found = Vec::new();
         if let Err(error) = manifest::owner(&run) {
             found.push(manifest_problem("", &error));
         }
+        let mut inspection = Inspection::new(self, namespace, &run, resolved, written);
         // Pods of steps without a matrix differ in names only when their templates are equal.
         let mut good = HashSet::new();
         for (index, source) in resolved.sources.iter().enumerate() {
@@ -147,40 +177,66 @@ impl Checker {
             if is_single && good.contains(&source.template) {
                 continue;
             }
-            let instances = BTreeSet::from([source.first, source.first + longest(source)]);
-            let problems = instances
-                .into_iter()
-                .filter_map(|instance| self.check_pod(&run, resolved, instance, index));
-            let before = found.len();
-            found.extend(problems.take(1));
+            let problems = self.check_source(&run, resolved, index, source, &mut inspection);
+            if is_single && problems.is_empty() {
+                good.insert(source.template);
+            }
+            found.extend(problems);
             if found.len() > MAX_VIOLATIONS {
                 break;
             }
-            if is_single && found.len() == before {
-                good.insert(source.template);
-            }
         }
-        found
+        if found.is_empty() {
+            Ok(inspection.into_references())
+        } else {
+            Err(found)
+        }
     }
 
-    fn check_pod(
+    /// What is wrong with the pods of a step: the first problem of their form, or else all that is not allowed of the first pod that
+    /// uses something which is not.
+    fn check_source(
+        &self,
+        run: &manifest::Run,
+        resolved: &ResolvedPipeline,
+        index: usize,
+        source: &SourceStep,
+        inspection: &mut Inspection<'_>,
+    ) -> Vec<FieldProblem> {
+        let mut instances = BTreeSet::from([source.first, source.first + longest(source)]);
+        match inspection.instances(index, source) {
+            Ok(more) => instances.extend(more),
+            Err(problem) => return vec![problem],
+        }
+        for instance in instances {
+            let problems = match self.sound_pod(run, resolved, instance, index) {
+                Ok(pod) => inspection.look(index, StepIndex(instance), &pod),
+                Err(problem) => vec![problem],
+            };
+            if !problems.is_empty() {
+                return problems;
+            }
+        }
+        Vec::new()
+    }
+
+    fn sound_pod(
         &self,
         run: &manifest::Run,
         resolved: &ResolvedPipeline,
         instance: u32,
         step: usize,
-    ) -> Option<FieldProblem> {
-        let pod = match self.pod(run, resolved, StepIndex(instance)) {
-            Ok(pod) => pod,
-            Err(error) => return Some(manifest_problem(&format!("steps[{step}]."), &error)),
-        };
+    ) -> Result<Pod, FieldProblem> {
+        let pod = self.pod(run, resolved, StepIndex(instance));
+        let pod = pod.map_err(|error| manifest_problem(&format!("steps[{step}]."), &error))?;
         let bytes = serde_json::to_vec(&pod).map_or(0, |json| json.len());
-        (bytes > MAX_POD_BYTES).then(|| {
-            let message = format!(
-                "the pod has {bytes} bytes, more than {MAX_POD_BYTES}, which Kubernetes takes; hand large values over in files"
-            );
-            FieldProblem::new(format!("pipeline.steps[{step}]"), "LIMIT", message)
-        })
+        if bytes <= MAX_POD_BYTES {
+            return Ok(pod);
+        }
+        let message = format!(
+            "the pod has {bytes} bytes, more than {MAX_POD_BYTES}, which Kubernetes takes; hand large values over in files"
+        );
+        Err(FieldProblem::new(format!("pipeline.steps[{step}]"), "LIMIT", message))
     }
 
     /// The run as manifests see it, before it has an identity.
@@ -205,7 +261,7 @@ impl Checker {
         run: &manifest::Run,
         resolved: &ResolvedPipeline,
         step: StepIndex,
-    ) -> Result<k8s_openapi::api::core::v1::Pod, manifest::ManifestError> {
+    ) -> Result<Pod, manifest::ManifestError> {
         let spec = resolved
             .step_spec(step.0)
             .ok_or_else(|| manifest::ManifestError::Fragment {

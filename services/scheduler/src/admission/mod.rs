@@ -1,6 +1,7 @@
 //! Admission: from a request to a checked run. Everything that costs time is done here, off the core's task.
 
 mod check;
+mod inspect;
 mod lanes;
 mod name;
 mod render;

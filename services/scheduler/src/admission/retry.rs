@@ -6,6 +6,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use windlass_api::run::v1::RetryRunRequest;
 use windlass_ids::{AttemptId, Namespace, RunId, RunName, StepIndex};
+use windlass_pipeline::ResolvedPipeline;
+use windlass_pipeline::resolved::SourceStep;
 use windlass_scheduling::{Reused, RunState, StepState};
 
 use super::check::Checker;
@@ -17,6 +19,7 @@ use crate::errors::{LookupError, RetryError, SubmitError, Unavailable};
 use crate::lookup;
 use crate::read_model::RunEntry;
 use crate::run_secrets::Values;
+use crate::secrets::references;
 use crate::shared::Shared;
 use crate::store::{DefinitionKind, Lineage, Operation, RunHeader, Store};
 
@@ -82,8 +85,10 @@ pub(crate) async fn retry(
         name,
         from_steps,
         secrets,
+        skip_reference_check,
         ..
     } = request;
+    let checker = checker.with_references(!skip_reference_check);
     let secrets = Values(secrets);
     let mut problems = field_problems(&request_id, &name, &BTreeMap::new());
     problems.extend(secrets::form_problems(&secrets));
@@ -161,6 +166,7 @@ async fn content_of(
     again: BTreeSet<StepIndex>,
 ) -> Result<Content, RetryError> {
     let header = &entry.meta().header;
+    let level = checker.check_references;
     let submitted = store.definition(header.id, DefinitionKind::Submitted).await;
     let submitted = submitted.map_err(unread)?.ok_or_else(|| LookupError::HistoryGone {
         run: header.name.clone(),
@@ -170,17 +176,38 @@ async fn content_of(
         let meta = of.meta();
         // Resolved anew it might have other steps, as limits and defaults change.
         let resolved = meta.definition.resolved().clone();
-        checker.check_resolved(&meta.header.namespace, &resolved)?;
+        let mut references = checker.check_resolved(&meta.header.namespace, &resolved)?;
         let reused = reusable(&of, &again);
+        let rerun = rerun_templates(&resolved, &reused);
+        references.retain(|reference| rerun.contains(&reference.template));
         let lineage = lineage(&meta.header, &reused);
-        Ok(Content {
+        let content = Content {
             resolved,
             submitted,
             retried: Some((lineage, reused)),
-        })
+        };
+        Ok((content, references))
     };
     let made = shared.lanes.run(size(entry, 0), work).await.map_err(is_broken)?;
-    made.map_err(|problems| SubmitError::Invalid(problems).into())
+    let (content, references) = made.map_err(SubmitError::Invalid)?;
+    references::check(&shared.executors, &header.namespace, level, &references).await?;
+    Ok(content)
+}
+
+/// Templates of the steps that run again.
+fn rerun_templates(resolved: &ResolvedPipeline, reused: &[Reused]) -> BTreeSet<u32> {
+    let again = |source: &&SourceStep| {
+        let steps = source.first..source.first + source.count;
+        let from = reused.partition_point(|one| one.step.0 < steps.start);
+        let to = reused.partition_point(|one| one.step.0 < steps.end);
+        to - from < steps.len()
+    };
+    resolved
+        .sources
+        .iter()
+        .filter(again)
+        .map(|source| source.template)
+        .collect()
 }
 
 /// The steps that need not run again: they succeeded, or were reused themselves, and so did all steps before them. With the attempts that

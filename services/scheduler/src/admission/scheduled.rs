@@ -12,6 +12,7 @@ use super::submit::{Content, Made, Request, Submitter, is_broken};
 use crate::driver::Reservation;
 use crate::errors::{SubmitError, Unavailable};
 use crate::run_secrets::Values;
+use crate::secrets::references::{self, ReferenceCheck};
 use crate::shared::Shared;
 use crate::store::{Operation, RunSchedule};
 
@@ -72,6 +73,9 @@ pub(crate) async fn scheduled(
         .check(shared, checker, unchecked)
         .await
         .map_err(SubmitError::Invalid)?;
+    // Nobody is there to say that the run is to start all the same, so only what may not be used stops it.
+    let (executors, level) = (&shared.executors, ReferenceCheck::None);
+    references::check(executors, &request.namespace, level, &checked.references).await?;
     let mut content = Content::of(&checked.pipeline, checked.resolved);
     tell(&mut content.resolved, time);
     let store = shared.store().map_err(|_| Unavailable::Recovering)?;

@@ -20,6 +20,7 @@ use crate::definition::RunDefinition;
 use crate::driver::{Reservation, ReservedKey, Submission};
 use crate::errors::{FieldProblem, SubmitError, Unavailable};
 use crate::run_secrets::Values;
+use crate::secrets::references;
 use crate::shared::Shared;
 use crate::store::{
     DefinitionKind, Lineage, NamePattern, Operation, PackedDefinition, RequestRecord, RunFilter, RunFixed, RunHeader,
@@ -67,8 +68,10 @@ pub(crate) async fn submit(
         parameters,
         name,
         labels,
+        skip_reference_check,
         secrets,
     } = request;
+    let checker = checker.with_references(!skip_reference_check);
     let secrets = Values(secrets);
     let mut problems = field_problems(&request_id, &name, &labels);
     problems.extend(secrets::form_problems(&secrets));
@@ -248,7 +251,12 @@ impl Request {
                 return Ok(Submitted { header, created: false });
             }
         };
-        let Checked { pipeline, mut resolved } = self
+        let level = checker.check_references;
+        let Checked {
+            pipeline,
+            mut resolved,
+            references,
+        } = self
             .check(shared, checker, unchecked)
             .await
             .map_err(SubmitError::Invalid)?;
@@ -256,6 +264,7 @@ impl Request {
         if !problems.is_empty() {
             return Err(SubmitError::Invalid(problems));
         }
+        references::check(&shared.executors, &self.namespace, level, &references).await?;
         let places = secrets::places(shared, &mut resolved, &[])?;
         let content = Content::of(&pipeline, resolved);
         let header = self

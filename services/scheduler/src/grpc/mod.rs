@@ -37,6 +37,8 @@ use windlass_service::Identity;
 
 use self::encoded::EncodedWatch;
 use crate::admission::Checker;
+use crate::policy::Policy;
+use crate::secrets::references::ReferenceCheck;
 use crate::shared::Shared;
 
 /// Full names of the services, for health.
@@ -69,6 +71,10 @@ pub(crate) struct Provided {
     pub(crate) workspace: Option<WorkspaceDefault>,
     /// What is requested where a step requests nothing.
     pub(crate) default_requests: DefaultRequests,
+    /// What pods may use; everything without one.
+    pub(crate) policy: Option<Arc<Policy>>,
+    /// How far references to Secrets are looked at.
+    pub(crate) check_references: ReferenceCheck,
 }
 
 /// All services.
@@ -115,6 +121,8 @@ impl Api {
                 ..Environment::default()
             },
             installation: self.shared.partition().ok().map(|partition| partition.installation),
+            policy: self.provided.policy.clone(),
+            check_references: self.provided.check_references,
         }
     }
 }

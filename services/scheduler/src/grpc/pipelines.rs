@@ -11,14 +11,15 @@ use tonic::{Request, Response, Status};
 use windlass_api::pipeline::v1 as wire;
 use windlass_api::pipeline::v1::pipeline_service_server::PipelineService;
 use windlass_api::refusal::shorten;
-use windlass_ids::StepIndex;
+use windlass_ids::{Namespace, StepIndex};
 use windlass_pipeline::ResolvedPipeline;
 
 use super::Api;
 use super::rights::permitted;
-use crate::admission::{self, Renderer, Size};
-use crate::errors::{FieldProblem, RenderError};
+use crate::admission::{self, Checked, Renderer, Size};
+use crate::errors::{FieldProblem, RenderError, SubmitError};
 use crate::lookup;
+use crate::secrets::references::{self, ReferenceCheck};
 use crate::shared::Shared;
 
 /// Pods that are rendered at a time, and pods between them and the connection.
@@ -40,14 +41,14 @@ impl PipelineService for Api {
     ) -> Result<Response<wire::ValidatePipelineResponse>, Status> {
         let request = permitted(request)?;
         let namespace = lookup::namespace(&request.namespace)?;
-        let checked = admission::check(
-            &self.shared.lanes,
-            self.checker(),
-            namespace,
-            request.pipeline,
-            request.parameters,
-        )
-        .await;
+        let (checker, lanes) = (self.checker(), &self.shared.lanes);
+        let level = checker.check_references;
+        let (pipeline, parameters) = (request.pipeline, request.parameters);
+        let checked = admission::check(lanes, checker, namespace.clone(), pipeline, parameters).await;
+        let checked = match checked {
+            Ok(checked) => self.referring(&namespace, level, checked).await,
+            refused => refused,
+        };
         Ok(Response::new(match checked {
             Ok(checked) => wire::ValidatePipelineResponse {
                 violations: Vec::new(),
@@ -70,6 +71,19 @@ impl PipelineService for Api {
 }
 
 impl Api {
+    /// A pipeline whose references lead somewhere, as far as is known.
+    async fn referring(
+        &self,
+        namespace: &Namespace,
+        level: ReferenceCheck,
+        checked: Checked,
+    ) -> Result<Checked, Vec<FieldProblem>> {
+        match references::check(&self.shared.executors, namespace, level, &checked.references).await {
+            Err(SubmitError::Invalid(problems) | SubmitError::ReferencesMissing(problems)) => Err(problems),
+            Ok(()) | Err(_) => Ok(checked),
+        }
+    }
+
     async fn render(
         &self,
         request: wire::RenderPipelineRequest,

@@ -131,6 +131,12 @@ fn of_unavailable(error: &Unavailable) -> Outline {
 fn of_submit(error: &SubmitError) -> Outline {
     match error {
         SubmitError::Invalid(problems) => Outline::new(Code::InvalidArgument, "INVALID_PIPELINE").fields(problems),
+        SubmitError::ReferencesMissing(problems) => {
+            Outline::new(Code::FailedPrecondition, "REFERENCES_MISSING").fields(problems)
+        }
+        SubmitError::SecretUnknown { secret, .. } => Outline::new(Code::Unavailable, "SECRET_UNKNOWN")
+            .with("secret", secret)
+            .retry(RETRY_SOON),
         SubmitError::RequestIdReused {
             run,
             stored_hash,

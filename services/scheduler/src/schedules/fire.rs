@@ -145,7 +145,9 @@ async fn prepare(api: &Api, job: FireJob) -> Result<Fired, Hindrance> {
     };
     match run_of(api, &schedule, of, schedule.updated_by.clone(), time).await? {
         Ok(made) => Ok(Fired::Ready(plan, Box::new(made))),
-        Err(SubmitError::Invalid(problems)) => Ok(Fired::Refused(plan, SubmitError::Invalid(problems).to_string())),
+        Err(refused @ (SubmitError::Invalid(_) | SubmitError::ReferencesMissing(_))) => {
+            Ok(Fired::Refused(plan, refused.to_string()))
+        }
         Err(error) => Err(Hindrance::Submit(error)),
     }
 }

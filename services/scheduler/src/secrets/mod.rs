@@ -1,6 +1,7 @@
 //! Calls about Secrets: checked here, carried out by an executor, kept nowhere. Values pass through and are never looked at (I8).
 
 pub(crate) mod check;
+pub(crate) mod references;
 
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::secret_answer::Outcome;

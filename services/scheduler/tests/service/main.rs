@@ -7,6 +7,8 @@ mod explaining;
 mod layers;
 mod lists;
 mod one_step;
+mod policy;
+mod references;
 mod relay;
 mod relays;
 mod rendering;

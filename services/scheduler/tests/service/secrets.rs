@@ -62,6 +62,7 @@ fn obedient(call: &dispatch::SecretCall) -> Option<Outcome> {
             })
         }
         CallKind::Delete(_) => Outcome::Deleted(dispatch::SecretDeleted {}),
+        CallKind::Lookup(_) => return None,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::model::{PodSettings, RunIf, Step, StepTemplate};
 use crate::path::Path;
 use crate::quantity;
 use crate::resolved::{ResolvedAxis, ResolvedTemplate, SourceStep};
+use crate::secret_reference;
 use crate::substitute::{Expansion, references};
 use crate::texts::for_each_text;
 use crate::violation::{Code, MAX_VIOLATIONS, Violation, Violations};
@@ -89,6 +90,8 @@ impl<'p> Builder<'p> {
         let mut axes_in_base = BTreeSet::new();
         let mut defaults = pipeline.defaults.clone().unwrap_or_default();
         let path = Path::root().field("defaults");
+        secret_reference::check(&defaults, &path, violations);
+        secret_reference::expand(&mut defaults);
         check_references(pipeline, &mut defaults, &path, violations, |name| {
             let axis = axes.contains(name);
             if axis {
@@ -140,6 +143,8 @@ impl<'p> Builder<'p> {
         violations: &mut Violations,
     ) -> ResolvedTemplate {
         let mut own = step.template.clone();
+        secret_reference::check(&own, path, violations);
+        secret_reference::expand(&mut own);
         if let Some(pod) = &mut own.pod {
             quantities_as_texts(pod);
         }
@@ -352,6 +357,7 @@ fn inherited(pipeline: &Pipeline) -> StepTemplate {
     if let Some(defaults) = &pipeline.defaults {
         base.merge(defaults);
     }
+    secret_reference::expand(&mut base);
     base
 }
 

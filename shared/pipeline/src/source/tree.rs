@@ -69,6 +69,15 @@ impl Tree {
         self.root.to_value()
     }
 
+    /// The violations with their places in the document, in its order.
+    pub fn located(&self, mut violations: Vec<Violation>) -> Vec<Violation> {
+        for violation in &mut violations {
+            violation.location = violation.location.or_else(|| self.locate(&violation.path));
+        }
+        violations.sort_by_key(|violation| violation.location);
+        violations
+    }
+
     /// Where the field with this path stands, or the nearest above it that is there.
     pub(super) fn locate(&self, path: &str) -> Option<Location> {
         let mut node = &self.root;

@@ -107,7 +107,7 @@ impl Scene {
         let output = self.folder.path().join("output");
         let log = File::create(&output).expect("a file");
         let child = self
-            .windlass(&["run"])
+            .windlass(&["run", "--no-check-references"])
             .arg(file)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

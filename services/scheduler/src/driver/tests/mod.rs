@@ -3,7 +3,6 @@
 mod schedules;
 mod sessions;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -212,10 +211,7 @@ fn request(id: &str) -> SubmitRunRequest {
         namespace: "ml".to_owned(),
         request_id: id.to_owned(),
         pipeline: Some(windlass_api::convert::pipeline_to_proto(&pipeline)),
-        parameters: BTreeMap::new(),
-        name: String::new(),
-        labels: BTreeMap::new(),
-        secrets: BTreeMap::new(),
+        ..SubmitRunRequest::default()
     }
 }
 

@@ -29,6 +29,12 @@ fn all() -> Vec<Status> {
         Unavailable::Recovering.into(),
         Unavailable::ShuttingDown.into(),
         SubmitError::Invalid(vec![problem.clone()]).into(),
+        SubmitError::ReferencesMissing(vec![problem.clone()]).into(),
+        SubmitError::SecretUnknown {
+            secret: "warehouse".to_owned(),
+            why: "nobody is there".to_owned(),
+        }
+        .into(),
         SubmitError::RequestIdReused {
             run: run.clone(),
             stored_hash: "a".to_owned(),
@@ -255,6 +261,8 @@ fn every_error_has_its_code_reason_and_details() {
     Unavailable RECOVERING retry
     Unavailable SHUTTING_DOWN retry
     InvalidArgument INVALID_PIPELINE fields=1
+    FailedPrecondition REFERENCES_MISSING fields=1
+    Unavailable SECRET_UNKNOWN retry
     AlreadyExists REQUEST_ID_REUSED
     FailedPrecondition RUN_DELETED
     AlreadyExists NAME_TAKEN
