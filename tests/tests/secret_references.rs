@@ -9,8 +9,8 @@ use windlass_tests::deployment::{Deployment, Options, Part, TOKEN};
 /// Exit status and everything that a command prints.
 fn windlass(deployment: &Deployment, args: &[&str]) -> (i32, String) {
     let output = Command::new(binary("windlass"))
-        .args(args)
         .args(["--server", &deployment.address(Part::Scheduler).to_string()])
+        .args(args)
         .env("WINDLASS_TOKEN", TOKEN)
         .env("NO_COLOR", "1")
         .output()
