@@ -196,7 +196,8 @@ async fn a_database_from_before_schedules_is_brought_up_to_date_and_keeps_its_ru
     let old = rusqlite::Connection::open(&path).expect("opens");
     old.execute_batch(
         "DROP TABLE schedule; DROP INDEX run_by_fire; ALTER TABLE run DROP COLUMN schedule; \
-         ALTER TABLE run DROP COLUMN scheduled_time; DROP TABLE deleted_run; DROP TABLE delivery; DROP INDEX run_by_end; UPDATE meta SET schema_version = 1;",
+         ALTER TABLE run DROP COLUMN scheduled_time; DROP TABLE run_secret; DROP TABLE deleted_run; \
+         DROP TABLE delivery; DROP INDEX run_by_end; UPDATE meta SET schema_version = 1;",
     )
     .expect("goes back");
     drop(old);

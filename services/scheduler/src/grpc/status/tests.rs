@@ -277,6 +277,8 @@ fn every_error_has_its_code_reason_and_details() {
     ResourceExhausted QUEUE_FULL retry quota
     InvalidArgument BAD_NAMESPACE fields=1
     InvalidArgument EMPTY_RUN fields=1
+    NotFound RUN_DELETED
+    NotFound RUN_EXPIRED
     NotFound RUN_NOT_FOUND
     InvalidArgument AMBIGUOUS_RUN
     NotFound STEP_NOT_FOUND
