@@ -126,6 +126,8 @@ mod tests {
         let known = [
             "imagePullSecrets",
             "nodePublishSecretRef",
+            // The run's own, which is made for it: a `secretKeyRef` by the time that pods are looked at.
+            "runSecretKeyRef",
             "secret",
             // Of a Ceph volume: a file of the node.
             "secretFile",
