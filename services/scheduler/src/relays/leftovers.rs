@@ -45,11 +45,16 @@ impl Relays {
 
     /// Whether a log of the run may still be read from a cluster, as long as that is not known: what masks values in it is read with it.
     pub(crate) fn may_read(&self, run: RunId, cluster: &ClusterUid, shared: &Shared) -> bool {
-        if !shared.executors.listed_clusters().contains(cluster) {
-            return true;
-        }
         let state = self.lock();
-        state.looking_up > 0 || state.waits(run)
+        if !state.keeps_logs {
+            return false;
+        }
+        let mut sources = state.sources.range(attempts_of(run));
+        let unexplained = state.looking_up > 0 || state.unexplained.range(attempts_of(run)).next().is_some();
+        // A pod may be kept for longer than its log is read.
+        unexplained
+            || sources.any(|(_, source)| !source.sealed)
+            || !shared.executors.listed_clusters().contains(cluster)
     }
 
     fn finish_again(&self, cluster: &ClusterUid, run: RunId, namespace: &Namespace, shared: &Shared) {
