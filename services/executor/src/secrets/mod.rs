@@ -46,8 +46,14 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Carries a call out that is waited for until the deadline; what came of it. One whose deadline is over is not begun.
     pub(crate) async fn answer(&self, call: dispatch::SecretCall, deadline: Instant) -> dispatch::SecretAnswer {
-        let number = call.call;
-        let done = in_time(self.carry_out(call), deadline).await;
+        let (number, namespace) = (call.call, call.namespace.clone());
+        let carried = async {
+            match self.carry_out(call).await {
+                Err(refused) => Err(self.explained(&namespace, refused).await),
+                done => done,
+            }
+        };
+        let done = in_time(carried, deadline).await;
         dispatch::SecretAnswer {
             call: number,
             outcome: Some(done.unwrap_or_else(Outcome::Refusal)),
@@ -69,6 +75,15 @@ impl Secrets {
                 "this executor does not know the call; upgrade it".to_owned(),
             )),
         }
+    }
+
+    /// Where a right is missing it may be the namespace that is not there: rights are given in those that are.
+    async fn explained(&self, namespace: &str, refused: dispatch::SecretRefusal) -> dispatch::SecretRefusal {
+        let is_missing = refused.fault() == Fault::RightMissing;
+        if is_missing && matches!(self.api.namespace(namespace).await, Ok(None)) {
+            return refusal(Fault::NamespaceNotFound, String::new());
+        }
+        refused
     }
 
     async fn put(&self, namespace: &str, put: &dispatch::SecretPut) -> Result<dispatch::SecretPutDone> {

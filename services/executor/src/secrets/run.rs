@@ -21,8 +21,19 @@ impl Secrets {
         call: dispatch::RunSecretCall,
         deadline: Instant,
     ) -> dispatch::RunSecretAnswer {
-        let number = call.call;
-        let done = in_time(self.carry_out_of_run(call), deadline).await;
+        let (number, namespace) = (call.call, call.namespace.clone());
+        let is_deletion = matches!(call.action, Some(Action::Delete(_)));
+        let carried = async {
+            let Err(refused) = self.carry_out_of_run(call).await else {
+                return Ok(());
+            };
+            match self.explained(&namespace, refused).await {
+                // Nothing can be left there.
+                refused if is_deletion && refused.fault() == Fault::NamespaceNotFound => Ok(()),
+                refused => Err(refused),
+            }
+        };
+        let done = in_time(carried, deadline).await;
         dispatch::RunSecretAnswer {
             call: number,
             refusal: done.err(),

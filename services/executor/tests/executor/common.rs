@@ -23,7 +23,7 @@ use windlass_api::dispatch::v1::connect_request::Message as FromExecutor;
 use windlass_api::dispatch::v1::connect_response::Message as ToExecutor;
 use windlass_api::dispatch::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
 use windlass_api::dispatch::v1::{self as dispatch, AttemptKey, AttemptPhase, Observation};
-use windlass_executor::{Config, server};
+use windlass_executor::{Config, NamespacePolicy, server};
 use windlass_local_cluster::{Completion, FaultConfig, Faults, Handle, LocalCluster};
 
 #[path = "proxy.rs"]
@@ -131,6 +131,18 @@ impl World {
         let folder = TempDir::new().expect("a folder");
         let shutdown = CancellationToken::new();
         let installation = uuid::Uuid::new_v4().to_string();
+        let (address, sessions) = scheduler(shutdown.clone()).await;
+        let mut config = Config {
+            scheduler: address,
+            local_cluster: std::env::var_os(KUBECONFIG).is_none(),
+            // Long enough for a busy machine: what a test waits for is never one of these bounds.
+            create_timeout: PATIENCE,
+            drain: PATIENCE,
+            workspace_folder: Some(folder.path().join("workspaces")),
+            api_timeout: Duration::from_secs(4),
+            ..Config::default()
+        };
+        change(&mut config);
         let (cluster, faults, kube, namespace) = match std::env::var_os(KUBECONFIG) {
             None => {
                 let mut cluster_config = windlass_local_cluster::Config::new(folder.path());
@@ -150,24 +162,16 @@ impl World {
             Some(path) => {
                 let kube = client(kubeconfig(path.as_ref()).await, None);
                 let faults = Faults::new(FaultConfig::default());
-                let executor = real::as_executor(kubeconfig(path.as_ref()).await);
+                let executor = match config.namespace_policy {
+                    NamespacePolicy::MustExist => real::as_executor(kubeconfig(path.as_ref()).await),
+                    // Who wants this gives more rights than the chart does.
+                    NamespacePolicy::Create => kube.clone(),
+                };
                 let proxy = proxy::start(executor, faults.clone(), shutdown.clone()).await;
                 let namespace = real::namespace(&kube).await;
                 (Cluster::Real(proxy), faults, kube, namespace)
             }
         };
-        let (address, sessions) = scheduler(shutdown.clone()).await;
-        let mut config = Config {
-            scheduler: address,
-            local_cluster: matches!(cluster, Cluster::Local(_)),
-            // Long enough for a busy machine: what a test waits for is never one of these bounds.
-            create_timeout: PATIENCE,
-            drain: PATIENCE,
-            workspace_folder: Some(folder.path().join("workspaces")),
-            api_timeout: Duration::from_secs(4),
-            ..Config::default()
-        };
-        change(&mut config);
         let requests = Requests::default();
         let mut world = Self {
             cluster,
