@@ -208,7 +208,13 @@ impl Secrets {
     async fn look_up(&self, namespace: &str, lookup: dispatch::SecretLookup) -> Result<dispatch::SecretLooked> {
         let looks = lookup.secrets.into_iter().map(async |wanted| {
             let found = self.api.secret_with_keys(namespace, &wanted.name).await;
-            let found = found.map_err(|error| fault(&error, &Values::none()))?;
+            let found = match found.map_err(|error| fault(&error, &Values::none())) {
+                Err(refused) => match self.explained(namespace, refused).await {
+                    nothing if nothing.fault() == Fault::NamespaceNotFound => None,
+                    refused => return Err(refused),
+                },
+                Ok(found) => found,
+            };
             Ok(self.seen(wanted, found.as_ref()))
         });
         let looks = futures::stream::iter(looks).buffered(LOOKS);
