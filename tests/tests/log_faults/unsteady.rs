@@ -193,9 +193,10 @@ impl End {
     }
 }
 
-/// The pod's path, when it is its log that was asked for.
+/// The step whose log was asked for: of its pod's name, `RUN-STEP-ATTEMPT-HASH`, only this is the same in every run.
 fn log_of(path: &str) -> Option<&str> {
-    path.split('?').next()?.strip_suffix("/log")
+    let pod = path.split('?').next()?.strip_suffix("/log")?;
+    pod.rsplit('-').nth(2)
 }
 
 /// In front of a relay: connections, each with many streams of clients or executors, break after some time.
