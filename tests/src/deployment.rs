@@ -473,7 +473,7 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // The cluster goes last, in order, so that it can end its containers.
+        // The cluster goes last, in order, so that it starts nothing more.
         let others: Vec<_> = self
             .processes
             .keys()
@@ -486,14 +486,39 @@ impl Drop for Deployment {
         if let Some(mut child) = self.processes.remove(&Part::Cluster) {
             let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
             kill(pid, Signal::SIGTERM).ok();
-            for _ in 0..500 {
-                if !matches!(child.try_wait(), Ok(None)) {
-                    return;
-                }
+            let ended = (0..500).any(|_| {
                 std::thread::sleep(std::time::Duration::from_millis(20));
+                !matches!(child.try_wait(), Ok(None))
+            });
+            if !ended {
+                child.kill().ok();
+                child.wait().ok();
             }
-            child.kill().ok();
-            child.wait().ok();
+        }
+        end_containers(self.folder.path());
+    }
+}
+
+/// Ends what still runs of the pods below a folder: containers outlive their cluster, which finds them when it starts again.
+fn end_containers(folder: &Path) {
+    let folder = folder.display().to_string();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
+        let mut arguments = line.split('\0').skip(1);
+        if arguments.next() != Some("local-cluster-shim") || !arguments.any(|argument| argument.starts_with(&folder)) {
+            continue;
+        }
+        let Ok(shim) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        let children = String::from_utf8_lossy(&read(&format!("task/{shim}/children"))).into_owned();
+        for pid in children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .chain([shim])
+        {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
 }

@@ -50,9 +50,13 @@ pub(crate) struct FollowRequest {
 /// The containers of a pod that was read; nothing when it has another uid.
 pub(crate) fn containers_of(pod: &[u8], uid: &str) -> Option<Containers> {
     let pod: SlimPod<'_> = serde_json::from_slice(pod).ok()?;
-    (pod.metadata.uid.as_str() == uid).then(|| containers(&pod))
+    (pod.metadata.uid.as_str() == uid).then(|| Containers {
+        secrets: secret_uses(&pod.spec),
+        ..containers(&pod)
+    })
 }
 
+/// What a pod's status says.
 fn containers(pod: &SlimPod<'_>) -> Containers {
     let status = &pod.status;
     let over = matches!(status.phase.as_str(), "Failed" | "Succeeded");
@@ -70,7 +74,7 @@ fn containers(pod: &SlimPod<'_>) -> Containers {
         phases,
         gone: false,
         unborn,
-        secrets: secret_uses(&pod.spec),
+        secrets: None,
         version: pod.metadata.version(),
     }
 }
@@ -124,8 +128,13 @@ impl Agent {
             if known.gone || news.version < known.version {
                 return false;
             }
+            // They are the same for as long as a pod lives.
+            let secrets = match known.phases.is_empty() {
+                true => secret_uses(&pod.spec),
+                false => known.secrets.take(),
+            };
             let changed = (&known.phases, known.unborn) != (&news.phases, news.unborn);
-            *known = news;
+            *known = Containers { secrets, ..news };
             changed
         });
     }

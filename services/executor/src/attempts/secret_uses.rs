@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::wire::{Spec, Text};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::wire::{Container, Spec, Text, Volume};
 
 /// A Secret that a pod uses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,31 +20,36 @@ pub struct SecretUse {
 /// The Secrets that a pod's containers get values from, as variables or as files; none for most pods. Those for pulling images are not
 /// seen by containers.
 pub(crate) fn secret_uses(spec: &Spec<'_>) -> Option<Arc<[SecretUse]>> {
-    let containers = || spec.containers.iter().chain(&spec.init_containers);
-    let keys = containers()
-        .flat_map(|container| &container.env)
-        .filter_map(|variable| variable.value_from.secret_key_ref.as_ref())
-        .map(|key| (&key.name, Some(&key.key)));
-    let lots = containers()
-        .flat_map(|container| &container.env_from)
-        .filter_map(|lot| lot.secret_ref.as_ref())
-        .map(|secret| (&secret.name, None));
-    let volumes = spec
-        .volumes
-        .iter()
-        .filter_map(|volume| volume.secret.as_ref())
-        .map(|secret| (&secret.secret_name, None));
-    let projections = spec
-        .volumes
-        .iter()
-        .flat_map(|volume| &volume.projected.sources)
-        .filter_map(|part| part.secret.as_ref())
-        .map(|secret| (&secret.name, None));
-    let uses: BTreeSet<SecretUse> = keys.chain(lots).chain(volumes).chain(projections).map(of).collect();
+    let mut uses = BTreeSet::new();
+    let containers = read::<Container<'_>>(spec.containers);
+    for container in containers.iter().chain(&spec.init_containers) {
+        let keys = container
+            .env
+            .iter()
+            .filter_map(|variable| variable.value_from.secret_key_ref.as_ref());
+        uses.extend(keys.map(|key| of(&key.name, Some(&key.key))));
+        let lots = container.env_from.iter().filter_map(|lot| lot.secret_ref.as_ref());
+        uses.extend(lots.map(|secret| of(&secret.name, None)));
+    }
+    for volume in read::<Volume<'_>>(spec.volumes) {
+        uses.extend(volume.secret.iter().map(|secret| of(&secret.secret_name, None)));
+        let parts = volume.projected.sources.iter().filter_map(|part| part.secret.as_ref());
+        uses.extend(parts.map(|secret| of(&secret.name, None)));
+    }
     (!uses.is_empty()).then(|| uses.into_iter().collect())
 }
 
-fn of((name, key): (&Text<'_>, Option<&Text<'_>>)) -> SecretUse {
+/// The items of a list; the API server has checked what it serves.
+fn read<'a, T: Deserialize<'a>>(list: Option<&'a RawValue>) -> Vec<T> {
+    let read = list.map(|list| serde_json::from_str(list.get())).transpose();
+    read.unwrap_or_else(|error| {
+        tracing::error!(%error, "a part of a pod cannot be read; values of its Secrets are not masked");
+        None
+    })
+    .unwrap_or_default()
+}
+
+fn of(name: &Text<'_>, key: Option<&Text<'_>>) -> SecretUse {
     SecretUse {
         name: name.as_str().into(),
         key: key.map(|key| key.as_str().into()),

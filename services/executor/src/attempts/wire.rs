@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_json::value::RawValue;
 use windlass_ids::Timestamp;
 
 /// A text that borrows from its input unless it has escapes.
@@ -119,12 +120,12 @@ slim! {
         node_name: Option<Text<'a>>,
         /// Seconds between SIGTERM and SIGKILL, unless a deletion says otherwise.
         termination_grace_period_seconds: Option<i64>,
-        /// Containers.
-        containers: Vec<Container<'a>>,
+        /// Containers, as they came: they are read once for each pod.
+        containers: Option<&'a RawValue>,
         /// Init containers and native sidecars.
         init_containers: Vec<Container<'a>>,
-        /// Volumes.
-        volumes: Vec<Volume<'a>>,
+        /// Volumes, as they came.
+        volumes: Option<&'a RawValue>,
     }
     /// A container.
     Container {

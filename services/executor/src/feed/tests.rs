@@ -73,6 +73,8 @@ struct World {
     pod_reads: Arc<AtomicUsize>,
     /// How the Secret is answered.
     secret: Arc<AtomicU16>,
+    /// How often it was asked for.
+    secret_reads: watch::Receiver<usize>,
 }
 
 impl World {
@@ -98,11 +100,13 @@ impl World {
         let (the_pod, reads) = (pod.clone(), pod_reads.clone());
         let secret = Arc::new(AtomicU16::new(200));
         let the_secret = secret.clone();
+        let (asked, secret_reads) = watch::channel(0);
         let service = tower::service_fn(move |request: Request<Body>| {
             let (send_logs, the_pod, reads) = (send_logs.clone(), the_pod.clone(), reads.clone());
-            let the_secret = the_secret.clone();
+            let (the_secret, asked) = (the_secret.clone(), asked.clone());
             async move {
                 if request.uri().path().ends_with("/secrets/warehouse") {
+                    asked.send_modify(|asked| *asked += 1);
                     let value = STANDARD.encode("canary-7b1f");
                     return Ok::<_, std::io::Error>(match the_secret.load(Ordering::Relaxed) {
                         200 => full(200, json!({"data": {"password": value}}).to_string()),
@@ -164,6 +168,7 @@ impl World {
             pod,
             pod_reads,
             secret,
+            secret_reads,
         }
     }
 
@@ -410,7 +415,11 @@ async fn i8_values_of_the_secrets_that_a_pod_uses_are_masked() {
 async fn i8_a_log_is_not_read_before_it_is_known_what_to_mask() {
     let mut world = World::secretive(500);
     world.hear(ContainerPhase::Ended);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    world
+        .secret_reads
+        .wait_for(|reads| *reads == 3)
+        .await
+        .expect("it is asked for again");
     assert!(world.logs.try_recv().is_err(), "the Secret could not be read");
     world.secret.store(200, Ordering::Relaxed);
     for _ in 0..2 {

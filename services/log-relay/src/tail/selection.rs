@@ -1,6 +1,7 @@
 //! What a client wants to read: the request, checked.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use memchr::memmem::Finder;
 use regex::bytes::{RegexSet, RegexSetBuilder};
@@ -143,15 +144,21 @@ impl Selection {
         })
     }
 
-    /// Whether an attempt is read.
-    pub(crate) fn takes(&self, source: &LogSource, view: &RunView) -> bool {
+    /// Whether an attempt is read, as far as the source itself tells.
+    pub(crate) fn takes(&self, source: &LogSource) -> bool {
         let named = |step: &String| *step == source.step_name || *step == source.source_step;
-        let attempt = match self.attempts {
-            Attempts::All => true,
+        let numbered = match self.attempts {
+            Attempts::All | Attempts::Previous => true,
             Attempts::Numbered(number) => source.attempt == number,
-            Attempts::Previous => view.newest_attempt(source.step) == Some(source.attempt + 1),
         };
-        attempt && (self.steps.is_empty() || self.steps.iter().any(named))
+        numbered && (self.steps.is_empty() || self.steps.iter().any(named))
+    }
+
+    /// Leaves out the sources that only the others tell to be none of the selection.
+    pub(crate) fn narrow(&self, sources: &mut Vec<Arc<LogSource>>, view: &RunView) {
+        if self.attempts == Attempts::Previous {
+            sources.retain(|source| view.newest_attempt(source.step) == Some(source.attempt + 1));
+        }
     }
 
     /// Whether a step is read.
@@ -202,8 +209,9 @@ impl Selection {
                 });
             }
         }
-        let (sources, _) = view.news_since(0);
-        let selected: Vec<_> = sources.iter().filter(|source| self.takes(source, view)).collect();
+        let (mut sources, _) = view.news_since(0);
+        self.narrow(&mut sources, view);
+        let selected: Vec<_> = sources.iter().filter(|source| self.takes(source)).collect();
         if self.attempts == Attempts::Previous && selected.is_empty() {
             return Err(TailError::NoPreviousAttempt { run: view.name.clone() });
         }

@@ -101,7 +101,7 @@ impl Reader {
                 }
                 if let Some(run) = view.run.filter(|_| view.synced) {
                     let (mut sources, _) = view.news_since(0);
-                    sources.retain(|source| selection.takes(source, &view));
+                    selection.narrow(&mut sources, &view);
                     break (run, selection.check(&view), sources);
                 }
             }
@@ -225,10 +225,13 @@ impl Reader {
             let view = self.watch.view();
             let (mut news, version) = view.news_since(self.seen);
             self.seen = version;
-            news.retain(|log| self.selection.takes(log, &view));
+            self.selection.narrow(&mut news, &view);
             news
         };
         for log in news {
+            if !self.selection.takes(&log) {
+                continue;
+            }
             for container in containers_of(&self.hub, &log).await? {
                 if self.selection.takes_container(&container) {
                     self.admit_source(&log, container);
@@ -587,9 +590,9 @@ impl Reader {
     }
 }
 
-/// Whether one of these sources has a container of the selection, archived ones included.
+/// Whether one of the selected sources has a container of the selection, archived ones included.
 async fn has_container(hub: &Hub, selection: &Selection, sources: &[Arc<LogSource>]) -> Result<bool, TailError> {
-    for log in sources {
+    for log in sources.iter().filter(|log| selection.takes(log)) {
         let names = containers_of(hub, log).await?;
         if names.iter().any(|name| selection.takes_container(name)) {
             return Ok(true);

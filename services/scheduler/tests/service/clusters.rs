@@ -8,20 +8,11 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message;
 use windlass_service::AuthenticatedChannel;
 
-use crate::executor::{Executor, Identity, Play};
+use crate::executor::Executor;
 use crate::support::{Scheduler, config, eventually, reason};
 
 fn clusters(scheduler: &Scheduler) -> ClusterServiceClient<AuthenticatedChannel> {
     ClusterServiceClient::new(scheduler.channel())
-}
-
-fn executor(number: u8, cluster: &str) -> Executor {
-    let identity = Identity {
-        cluster_uid: format!("uid-of-{cluster}"),
-        alias: cluster.to_owned(),
-        ..Identity::new(number)
-    };
-    Executor::new(identity, |_, _| Play::Succeed)
 }
 
 fn request(cluster: &str, namespace: &str) -> wire::CheckClusterRequest {
@@ -51,10 +42,10 @@ async fn clusters_are_listed_with_their_executors_and_what_these_say_of_themselv
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
     assert_eq!(listed(&scheduler, <[_]>::is_empty).await, []);
-    let prod = executor(1, "prod");
+    let prod = Executor::of(1, "prod");
     let playing = prod.spawn(&scheduler);
-    executor(2, "prod").spawn(&scheduler);
-    executor(3, "dev").spawn(&scheduler);
+    Executor::of(2, "prod").spawn(&scheduler);
+    Executor::of(3, "dev").spawn(&scheduler);
     // The shards of a cluster are dealt out between its executors.
     let found = listed(&scheduler, |clusters| {
         let shards: Vec<_> = executors(clusters).iter().map(|one| one.leased_shards).collect();
@@ -112,7 +103,7 @@ async fn an_executor_of_the_right_cluster_looks_at_it_or_nobody() {
         (Code::Unavailable, "NO_EXECUTOR")
     );
 
-    let mut old = executor(1, "old");
+    let mut old = Executor::of(1, "old");
     old.capabilities = vec![windlass_api::SECRETS_CAPABILITY.to_owned()];
     old.spawn(&scheduler);
     listed(&scheduler, |clusters| executors(clusters).len() == 1).await;
@@ -122,7 +113,7 @@ async fn an_executor_of_the_right_cluster_looks_at_it_or_nobody() {
         (Code::FailedPrecondition, "EXECUTOR_TOO_OLD")
     );
 
-    let prod = executor(2, "prod").with_checks(|call| {
+    let prod = Executor::of(2, "prod").with_checks(|call| {
         Some(wire::ClusterCheck {
             alias: "what it likes to be called".to_owned(),
             namespace: call.namespace.clone(),
@@ -175,7 +166,7 @@ async fn a_look_ends_with_the_stream_of_its_executor() {
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
     // It answers nothing.
-    let executor = executor(1, "prod");
+    let executor = Executor::of(1, "prod");
     let playing = executor.spawn(&scheduler);
     listed(&scheduler, |clusters| executors(clusters).len() == 1).await;
     let mut client = clusters(&scheduler);

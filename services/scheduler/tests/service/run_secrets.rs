@@ -12,8 +12,6 @@ use windlass_api::dispatch::v1::run_secret_call::Action;
 use windlass_api::pipeline::v1 as model;
 use windlass_api::run::v1 as run;
 use windlass_api::run::v1::{RunState, StepState};
-use windlass_api::server::v1::GetServerInfoRequest;
-use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_ids::Timestamp;
 
 use crate::executor::{Executor, Identity, Play, Reply};
@@ -57,25 +55,6 @@ fn with_token(request_id: &str) -> run::SubmitRunRequest {
         secrets: secrets(&[("API_TOKEN", CANARY)]),
         ..submission(request_id, uses_token())
     }
-}
-
-fn executor(number: u8, cluster: &str) -> Executor {
-    let identity = Identity {
-        cluster_uid: format!("uid-of-{cluster}"),
-        alias: cluster.to_owned(),
-        ..Identity::new(number)
-    };
-    Executor::new(identity, |_, _| Play::Succeed)
-}
-
-async fn connected(scheduler: &Scheduler, executors: u32) {
-    eventually("the executors to be connected", || async {
-        let mut client = ServerServiceClient::new(scheduler.channel());
-        let info = client.get_server_info(GetServerInfoRequest {}).await.ok()?.into_inner();
-        let count: u32 = info.clusters.iter().map(|cluster| cluster.executors).sum();
-        (count == executors).then_some(())
-    })
-    .await;
 }
 
 async fn submitted(scheduler: &Scheduler, request: run::SubmitRunRequest) -> run::Run {
@@ -139,7 +118,7 @@ async fn e31_i8_a_secret_of_the_run_is_made_before_the_answer_and_deleted_after_
         _ => Play::Succeed,
     });
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
 
     let first = submitted(&scheduler, with_token("r1")).await;
     let id = first
@@ -203,9 +182,9 @@ async fn e31_i8_a_secret_of_the_run_is_made_before_the_answer_and_deleted_after_
 async fn i9_keys_that_are_not_given_not_used_or_none_are_refused_with_their_paths() {
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
-    let executor = executor(1, "prod");
+    let executor = Executor::of(1, "prod");
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let mut pipeline = uses_token();
     pipeline.steps[1].env = vec![uses("A", "FIRST"), uses("B", "SECOND")];
     pipeline.defaults.as_mut().expect("defaults").env = vec![uses("C", "THIRD")];
@@ -251,21 +230,21 @@ async fn i10_without_an_executor_nothing_is_taken_in_and_clusters_must_be_clear(
     };
     let no_executor = (Code::Unavailable, "NO_EXECUTOR".to_owned());
     assert_eq!(refusal(with_token("r1")).await, no_executor);
-    let mut old = executor(1, "old");
+    let mut old = Executor::of(1, "old");
     old.capabilities
         .retain(|known| known != windlass_api::RUN_SECRETS_CAPABILITY);
     let playing = old.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let too_old = (Code::FailedPrecondition, "EXECUTOR_TOO_OLD".to_owned());
     assert_eq!(refusal(with_token("r1")).await, too_old);
     playing.abort();
     old.hang_up();
-    connected(&scheduler, 0).await;
+    scheduler.connected(0).await;
 
-    let (prod, dev) = (executor(2, "prod"), executor(3, "dev"));
+    let (prod, dev) = (Executor::of(2, "prod"), Executor::of(3, "dev"));
     prod.spawn(&scheduler);
     dev.spawn(&scheduler);
-    connected(&scheduler, 2).await;
+    scheduler.connected(2).await;
     let ambiguous = scheduler.runs().submit_run(with_token("r1")).await.expect_err("which?");
     assert_eq!(fields(&ambiguous), ["pipeline.cluster"]);
     assert!(ambiguous.message().contains("dev, prod"), "{ambiguous}");
@@ -303,7 +282,7 @@ async fn e31_a_submission_that_is_repeated_goes_on_and_one_that_is_not_leaves_no
         [Reply::Refused(SecretFault::Quota), Reply::Lost],
     );
     let script = Arc::clone(&turn);
-    let executor = executor(1, "prod").with_run_secrets(move |call| match &call.action {
+    let executor = Executor::of(1, "prod").with_run_secrets(move |call| match &call.action {
         Some(Action::Make(_)) => turns
             .get(usize::from(script.load(Ordering::Relaxed)))
             .copied()
@@ -311,7 +290,7 @@ async fn e31_a_submission_that_is_repeated_goes_on_and_one_that_is_not_leaves_no
         _ => Reply::Done,
     });
     let playing = executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let refused = scheduler
         .runs()
         .submit_run(with_token("r1"))
@@ -351,7 +330,7 @@ async fn e31_a_submission_that_is_repeated_goes_on_and_one_that_is_not_leaves_no
     let (scheduler, _) = Scheduler::start_at(config(data.path()), NOON).await;
     assert_eq!(all_runs(&scheduler).await[0].state(), RunState::Preparing);
     let playing = executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let done = scheduler
         .runs()
         .submit_run(with_token("r1"))
@@ -401,12 +380,12 @@ async fn e31_a_submission_that_is_repeated_goes_on_and_one_that_is_not_leaves_no
 async fn a_run_that_is_being_prepared_is_explained_and_cancelled_and_its_secret_goes() {
     let data = tempfile::tempdir().expect("a folder");
     let (scheduler, _) = Scheduler::start_at(config(data.path()), NOON).await;
-    let executor = executor(1, "prod").with_run_secrets(|call| match &call.action {
+    let executor = Executor::of(1, "prod").with_run_secrets(|call| match &call.action {
         Some(Action::Make(_)) => Reply::Lost,
         _ => Reply::Done,
     });
     let playing = executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let mut client = scheduler.runs();
     let asking = tokio::spawn(async move { client.submit_run(with_token("r1")).await });
     eventually("the Secret", || async {
@@ -473,9 +452,9 @@ async fn a_run_that_is_being_prepared_is_explained_and_cancelled_and_its_secret_
 async fn i8_a_secret_that_comes_late_is_found_also_by_the_next_scheduler() {
     let data = tempfile::tempdir().expect("a folder");
     let (scheduler, _) = Scheduler::start_at(config(data.path()), NOON).await;
-    let executor = executor(1, "prod");
+    let executor = Executor::of(1, "prod");
     let playing = executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let run = submitted(&scheduler, with_token("r1")).await;
     let made = executor.seen().run_secrets.clone();
     ended(&mut scheduler.runs(), &run.name).await;
@@ -509,7 +488,7 @@ async fn i8_a_secret_that_comes_late_is_found_also_by_the_next_scheduler() {
     clock.advance_to(MUCH_LATER.saturating_add(std::time::Duration::from_secs(91)));
     // Its lease is over; and any end of a run with secrets has the clock looked at.
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let other = submitted(&scheduler, with_token("r2")).await;
     ended(&mut scheduler.runs(), &other.name).await;
     gone(&executor).await;
@@ -527,7 +506,7 @@ async fn a_retry_wants_the_secrets_of_what_runs_again_and_no_others() {
         _ => Play::Fail(3),
     });
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let mut pipeline = uses_token();
     pipeline.steps[1].env = vec![uses("PIN", "PIN")];
     pipeline.defaults.as_mut().expect("defaults").retries = Some(model::Retries {

@@ -10,11 +10,9 @@ use windlass_api::dispatch::v1::secret_answer::Outcome;
 use windlass_api::dispatch::v1::secret_call::CallKind;
 use windlass_api::secret::v1 as wire;
 use windlass_api::secret::v1::secret_service_client::SecretServiceClient;
-use windlass_api::server::v1::GetServerInfoRequest;
-use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_service::AuthenticatedChannel;
 
-use crate::executor::{Executor, Identity, Play};
+use crate::executor::Executor;
 use crate::support::{Scheduler, config, eventually, reason};
 
 const CANARY: &str = "canary-5d1b8c";
@@ -66,26 +64,6 @@ fn obedient(call: &dispatch::SecretCall) -> Option<Outcome> {
     })
 }
 
-fn executor(number: u8, cluster: &str) -> Executor {
-    let identity = Identity {
-        cluster_uid: format!("uid-of-{cluster}"),
-        alias: cluster.to_owned(),
-        ..Identity::new(number)
-    };
-    Executor::new(identity, |_, _| Play::Succeed)
-}
-
-/// Waits until so many executors are connected.
-async fn connected(scheduler: &Scheduler, executors: u32) {
-    eventually("the executors to be connected", || async {
-        let mut client = ServerServiceClient::new(scheduler.channel());
-        let info = client.get_server_info(GetServerInfoRequest {}).await.ok()?.into_inner();
-        let count: u32 = info.clusters.iter().map(|cluster| cluster.executors).sum();
-        (count == executors).then_some(())
-    })
-    .await;
-}
-
 /// Whether a file below the folder has the bytes in it.
 fn is_in_files(folder: &Path, bytes: &[u8]) -> bool {
     let mut folders = vec![folder.to_owned()];
@@ -106,9 +84,9 @@ fn is_in_files(folder: &Path, bytes: &[u8]) -> bool {
 async fn k9_to_k12_calls_go_to_an_executor_and_i8_leave_nothing_behind() {
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
-    let executor = executor(1, "prod").with_secrets(obedient);
+    let executor = Executor::of(1, "prod").with_secrets(obedient);
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let mut client = secrets(&scheduler);
 
     let done = client.put_secret(put("")).await.expect("put").into_inner();
@@ -181,9 +159,9 @@ async fn k9_to_k12_calls_go_to_an_executor_and_i8_leave_nothing_behind() {
 async fn i9_a_bad_request_reaches_no_executor() {
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
-    let executor = executor(1, "prod").with_secrets(obedient);
+    let executor = Executor::of(1, "prod").with_secrets(obedient);
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let wrong = wire::PutSecretRequest {
         name: "Ware_House".to_owned(),
         data: [("a b".to_owned(), CANARY.as_bytes().to_vec())].into(),
@@ -218,19 +196,19 @@ async fn an_executor_of_the_right_cluster_is_asked_or_nobody() {
         (Code::Unavailable, "NO_EXECUTOR")
     );
 
-    let mut old = executor(1, "old");
+    let mut old = Executor::of(1, "old");
     old.capabilities.clear();
     old.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let too_old = client.put_secret(put("")).await.expect_err("too old");
     assert_eq!(
         (too_old.code(), reason(&too_old).as_str()),
         (Code::FailedPrecondition, "EXECUTOR_TOO_OLD")
     );
 
-    let prod = executor(2, "prod").with_secrets(obedient);
+    let prod = Executor::of(2, "prod").with_secrets(obedient);
     prod.spawn(&scheduler);
-    connected(&scheduler, 2).await;
+    scheduler.connected(2).await;
     let ambiguous = client.put_secret(put("")).await.expect_err("two clusters");
     assert_eq!(
         (ambiguous.code(), reason(&ambiguous).as_str()),
@@ -253,9 +231,9 @@ async fn a_call_ends_with_the_stream_of_its_executor() {
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
     // It answers nothing.
-    let executor = executor(1, "prod");
+    let executor = Executor::of(1, "prod");
     let playing = executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let mut client = secrets(&scheduler);
     let asked = tokio::spawn(async move { client.put_secret(put("prod")).await });
     eventually("the call to arrive", || async {
@@ -281,7 +259,7 @@ async fn a_call_ends_with_the_stream_of_its_executor() {
 async fn k12_what_an_executor_refuses_is_typed() {
     let data = tempfile::tempdir().expect("a folder");
     let scheduler = Scheduler::start(config(data.path())).await;
-    let executor = executor(1, "prod").with_secrets(|call| {
+    let executor = Executor::of(1, "prod").with_secrets(|call| {
         let fault = match &call.call_kind {
             Some(CallKind::Put(_)) => dispatch::SecretFault::RightMissing,
             _ => dispatch::SecretFault::NotFound,
@@ -293,7 +271,7 @@ async fn k12_what_an_executor_refuses_is_typed() {
         }))
     });
     executor.spawn(&scheduler);
-    connected(&scheduler, 1).await;
+    scheduler.connected(1).await;
     let mut client = secrets(&scheduler);
     let missing = client.put_secret(put("")).await.expect_err("no right");
     assert_eq!(

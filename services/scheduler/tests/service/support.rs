@@ -11,6 +11,8 @@ use tonic_types::StatusExt as _;
 use windlass_api::pipeline::v1::{Pipeline, Step, StepDefaults};
 use windlass_api::run::v1 as run;
 use windlass_api::run::v1::run_service_client::RunServiceClient;
+use windlass_api::server::v1::GetServerInfoRequest;
+use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_scheduler::{Config, server};
 use windlass_service::{AuthenticatedChannel, ChannelSettings, connect_lazy};
 
@@ -31,6 +33,17 @@ pub(crate) fn config(data: &Path) -> Config {
 }
 
 impl Scheduler {
+    /// Waits until so many executors are connected.
+    pub(crate) async fn connected(&self, executors: u32) {
+        eventually("the executors to be connected", || async {
+            let mut client = ServerServiceClient::new(self.channel());
+            let info = client.get_server_info(GetServerInfoRequest {}).await.ok()?.into_inner();
+            let count: u32 = info.clusters.iter().map(|cluster| cluster.executors).sum();
+            (count == executors).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn start(config: Config) -> Self {
         Self::start_with(|listener, shutdown| server::run(config, listener, shutdown)).await
     }
