@@ -1,7 +1,7 @@
 //! The live attempts of this executor, a few hundred bytes each (performance P11).
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use windlass_ids::{AttemptId, InstallationId, Timestamp};
 use super::assess::{Assessment, assess};
 use super::classify;
 use super::identity::attempt_of;
-use super::model::{End, FailureClass, NodeHealth, Phase, Policy, Sight};
+use super::model::{End, NodeHealth, Phase, Policy, Sight};
 use super::nodes::Nodes;
 use super::recent::Recent;
 use super::secret_uses::{SecretUse, secret_uses};
+use super::waits::Waits;
 use super::wire::{SlimNode, SlimPod, Text, text};
 
 /// Where an attempt's pod is.
@@ -74,15 +75,6 @@ enum LettingGo {
     Done,
 }
 
-/// A waiting state that is fatal when it lasts.
-#[derive(Debug)]
-struct FatalWait {
-    class: FailureClass,
-    reason: String,
-    message: String,
-    since: Timestamp,
-}
-
 /// What is known of a pod's main container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Main {
@@ -115,7 +107,7 @@ pub struct Fleet {
     by_uid: HashMap<u64, AttemptId>,
     namespaces: BTreeSet<Arc<str>>,
     containers: BTreeSet<Arc<[String]>>,
-    waits: BTreeMap<AttemptId, FatalWait>,
+    waits: Waits,
     /// Grants of creates in flight: the watch may show a pod before its create is answered.
     expected: HashMap<AttemptId, u64>,
     nodes: Nodes,
@@ -139,7 +131,7 @@ impl Fleet {
             by_uid: HashMap::new(),
             namespaces: BTreeSet::new(),
             containers: BTreeSet::new(),
-            waits: BTreeMap::new(),
+            waits: Waits::default(),
             expected: HashMap::new(),
             nodes: Nodes::default(),
             gone: Recent::default(),
@@ -315,9 +307,9 @@ impl Fleet {
         let node = text(&pod.spec.node_name);
         let health = self.nodes.health(node, started);
         let assessment = assess(pod, health, disturbed, &self.policy);
-        self.note_wait(attempt, &assessment, now);
+        self.waits.note(attempt, &assessment, now);
         let name = (!node.is_empty()).then(|| self.nodes.shared_name(node));
-        let waited = self.waited_too_long(attempt, now);
+        let waited = self.waits.end(attempt, &self.policy, now);
         let containers = self.shared_containers(containers(pod));
         let Some(live) = self.live.get_mut(&attempt) else {
             return Sight::without_pod(attempt, 0, "", Phase::Absent);
@@ -378,63 +370,22 @@ impl Fleet {
         shared
     }
 
-    fn note_wait(&mut self, attempt: AttemptId, assessment: &Assessment, now: Timestamp) {
-        let Some(class) = assessment.fatal_wait else {
-            // Between two tries the kubelet says ErrImagePull and ImagePullBackOff in turn, with changing messages.
-            if assessment.end.is_some() || !assessment.reason.contains("ImagePull") {
-                self.waits.remove(&attempt);
-            }
-            return;
-        };
-        let wait = self.waits.entry(attempt).or_insert_with(|| FatalWait {
-            class,
-            reason: String::new(),
-            message: String::new(),
-            since: now,
-        });
-        wait.class = class;
-        wait.reason.clone_from(&assessment.reason);
-        wait.message.clone_from(&assessment.message);
-    }
-
-    fn waited_too_long(&self, attempt: AttemptId, now: Timestamp) -> Option<End> {
-        let wait = self.waits.get(&attempt)?;
-        (now >= self.deadline(wait)).then(|| {
-            let mut end = classify::waited_too_long(wait.class, &wait.reason, &wait.message);
-            end.end_time = Some(now);
-            end
-        })
-    }
-
-    fn deadline(&self, wait: &FatalWait) -> Timestamp {
-        let tolerance = match wait.class {
-            FailureClass::Image => self.policy.image_tolerance,
-            _ => self.policy.config_tolerance,
-        };
-        wait.since.saturating_add(tolerance)
-    }
-
     /// When [`Fleet::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.waits.values().map(|wait| self.deadline(wait)).min()
+        self.waits.next(&self.policy)
     }
 
     /// Ends attempts whose waiting state has lasted too long.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<Sight> {
-        let due: Vec<AttemptId> = self
-            .waits
-            .iter()
-            .filter(|(_, wait)| self.deadline(wait) <= now)
-            .map(|(attempt, _)| *attempt)
-            .collect();
+        let due = self.waits.due(&self.policy, now);
         due.into_iter()
             .filter_map(|attempt| self.end_wait(attempt, now))
             .collect()
     }
 
     fn end_wait(&mut self, attempt: AttemptId, now: Timestamp) -> Option<Sight> {
-        let end = self.waited_too_long(attempt, now)?;
-        self.waits.remove(&attempt);
+        let end = self.waits.end(attempt, &self.policy, now)?;
+        self.waits.remove(attempt);
         let live = self.live.get_mut(&attempt)?;
         live.end.get_or_insert_with(|| Box::new(end));
         live.phase = Phase::Ended;
@@ -635,7 +586,7 @@ impl Fleet {
             self.by_uid.remove(&uid_hash);
             self.gone.insert(uid_hash, ());
         }
-        self.waits.remove(&attempt);
+        self.waits.remove(attempt);
         self.expected.remove(&attempt);
     }
 
@@ -643,7 +594,7 @@ impl Fleet {
     pub fn retain(&mut self, keep: impl Fn(AttemptId) -> bool) {
         self.live.retain(|attempt, _| keep(*attempt));
         self.by_uid.retain(|_, attempt| keep(*attempt));
-        self.waits.retain(|attempt, _| keep(*attempt));
+        self.waits.retain(&keep);
     }
 
     /// Pods whose grace after a deletion ended before this time, so that they wait for nothing but our finalizer.

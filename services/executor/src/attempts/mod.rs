@@ -10,6 +10,7 @@ pub mod model;
 pub mod nodes;
 mod recent;
 mod secret_uses;
+mod waits;
 pub mod wire;
 
 pub use fleet::Fleet;
