@@ -582,6 +582,15 @@ pub struct DevArgs {
     /// Serve other addresses than loopback, although tokens and logs then pass the network in plain text.
     #[arg(long)]
     pub insecure: bool,
+    /// How long an ended run is kept with its events and logs: such as `12h` or `30d`, or `never` to delete none.
+    #[arg(long, default_value = "30d", value_name = "DURATION")]
+    pub run_retention: windlass_scheduler::RunRetention,
+    /// File of webhooks (YAML): who is told, with a signed message, when a run ends.
+    #[arg(long, value_name = "FILE")]
+    pub webhooks: Option<PathBuf>,
+    /// File with what pods may use, by namespace (YAML), to try one out; without it everything is allowed.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Address of Prometheus metrics; off when absent.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_addr: Option<SocketAddr>,

@@ -291,6 +291,35 @@ fn the_scheduler_is_given_the_policy_and_starts_anew_when_it_changes() {
     assert!(mark(&plain).is_null() && !mark(&with).is_null() && mark(&with) != mark(&other));
 }
 
+/// behaviours U13
+#[test]
+fn retention_and_webhooks_reach_the_scheduler() {
+    let container = |values: &[&str]| {
+        let objects = objects(&render(values).expect("renders"));
+        let named = objects
+            .iter()
+            .find(|object| kind(object) == "StatefulSet" && object["metadata"]["name"] == "it-windlass-scheduler");
+        named.expect("a scheduler")["spec"]["template"]["spec"].clone()
+    };
+    let plain = container(&[]).to_string();
+    assert!(
+        !plain.contains("--run-retention") && !plain.contains("webhooks"),
+        "{plain}"
+    );
+    let pod = container(&["--set", "scheduler.runRetention=12h,scheduler.webhooks.secret=ours"]);
+    let scheduler = &pod["containers"][0];
+    let args = texts(scheduler, "args");
+    assert!(args.contains(&"--run-retention=12h"), "{args:?}");
+    assert!(
+        args.contains(&"--webhooks=/etc/windlass/webhooks/webhooks.yaml"),
+        "{args:?}"
+    );
+    let mount = json!({"name": "webhooks", "mountPath": "/etc/windlass/webhooks", "readOnly": true});
+    assert!(scheduler["volumeMounts"].as_array().expect("mounts").contains(&mount));
+    let volume = json!({"name": "webhooks", "secret": {"secretName": "ours", "defaultMode": 0o440}});
+    assert!(pod["volumes"].as_array().expect("volumes").contains(&volume), "{pod}");
+}
+
 #[test]
 fn i9_values_that_cannot_work_are_refused_with_their_path() {
     for (values, expected) in [
@@ -322,6 +351,7 @@ fn i9_values_that_cannot_work_are_refused_with_their_path() {
         ("metrics.podMonitor.enabled=true", "metrics.port: must not be 0"),
         ("access.entries[0].name=ana", "/access/entries/0"),
         ("logging.format=xml", "/logging/format"),
+        ("scheduler.runRetention=long", "/scheduler/runRetention"),
         ("secrets.manage=maybe", "/secrets/manage"),
         (
             "policy.defaults.serviceAcounts={a}",

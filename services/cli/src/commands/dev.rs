@@ -6,7 +6,7 @@ use windlass_telemetry::TelemetryArgs;
 
 use crate::args::{DevArgs, GlobalArgs};
 use crate::client::{data_dir, display_path};
-use crate::embedded::{DataFolder, DevFile, Held, Ports, Stack};
+use crate::embedded::{DataFolder, DevFile, Held, Ports, SchedulerOptions, Stack};
 use crate::errors::{CliError, Exit, Result};
 use crate::output;
 
@@ -33,7 +33,12 @@ pub(super) async fn run(global: &GlobalArgs, args: &DevArgs) -> Result<Exit> {
         cluster: args.cluster_listen,
         insecure: args.insecure,
     };
-    let mut stack = Stack::start(folder, &ports, OnStop::Leave).await?;
+    let options = SchedulerOptions {
+        run_retention: args.run_retention,
+        webhooks: args.webhooks.clone(),
+        policy: args.policy.clone(),
+    };
+    let mut stack = Stack::start(folder, &ports, options, OnStop::Leave).await?;
     output::line(welcome(&stack, &path, global))?;
     tokio::select! {
         _ = stop_signal() => {}

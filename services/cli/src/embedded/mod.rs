@@ -13,7 +13,7 @@ use windlass_telemetry::TelemetryArgs;
 
 pub(crate) use dev_file::DevFile;
 pub(crate) use folder::{DataFolder, Held};
-pub(crate) use stack::{Ports, Stack, cluster_error};
+pub(crate) use stack::{Ports, SchedulerOptions, Stack, cluster_error};
 
 use crate::args::GlobalArgs;
 use crate::client::{data_dir, display_path, settings};
@@ -53,7 +53,7 @@ impl Embedded {
                     windlass_telemetry::init("local", &telemetry)
                         .map_err(|error| CliError::bad_input(format!("{error:#}")))?;
                 }
-                let stack = Stack::start(folder, &Ports::free(), OnStop::Kill).await?;
+                let stack = Stack::start(folder, &Ports::free(), SchedulerOptions::default(), OnStop::Kill).await?;
                 Ok(Self {
                     dev: stack.dev().clone(),
                     ours: Some(stack),

@@ -1,6 +1,7 @@
 //! Scheduler, executor, log relay and local cluster in one process, on one data folder.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
 use windlass_local_cluster::{Config as ClusterConfig, Handle, LocalCluster, OnStop, StartError};
+use windlass_scheduler::RunRetention;
 use windlass_service::{TlsArgs, connect_lazy};
 use windlass_telemetry::TelemetryArgs;
 
@@ -51,6 +53,24 @@ impl Ports {
     }
 }
 
+/// What the scheduler is told beside the defaults.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedulerOptions {
+    pub(crate) run_retention: RunRetention,
+    pub(crate) webhooks: Option<PathBuf>,
+    pub(crate) policy: Option<PathBuf>,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self {
+            run_retention: RunRetention::DEFAULT,
+            webhooks: None,
+            policy: None,
+        }
+    }
+}
+
 /// One of the services.
 #[derive(Debug)]
 struct Part {
@@ -69,6 +89,7 @@ pub(crate) struct Stack {
     /// In the order in which they end.
     parts: Vec<Part>,
     insecure: bool,
+    options: SchedulerOptions,
 }
 
 impl Stack {
@@ -76,7 +97,12 @@ impl Stack {
     ///
     /// # Errors
     /// One clear line: a port in use, a folder that is held, a database of a newer version.
-    pub(crate) async fn start(folder: DataFolder, ports: &Ports, on_stop: OnStop) -> Result<Self> {
+    pub(crate) async fn start(
+        folder: DataFolder,
+        ports: &Ports,
+        options: SchedulerOptions,
+        on_stop: OnStop,
+    ) -> Result<Self> {
         windlass_service::raise_open_files();
         let token = folder.token()?;
         // Ports first: nothing has to be undone when one is in use.
@@ -107,6 +133,7 @@ impl Stack {
             stop_cluster,
             parts: Vec::new(),
             insecure: ports.insecure,
+            options,
         };
         if let Err(error) = stack.start_parts(scheduler, relay).await {
             stack.abandon().await;
@@ -152,6 +179,9 @@ impl Stack {
         windlass_scheduler::Config {
             token_file: Some(self.folder.sub("token")),
             insecure: self.insecure,
+            run_retention: self.options.run_retention,
+            webhooks: self.options.webhooks.clone(),
+            policy: self.options.policy.clone(),
             telemetry: TelemetryArgs::default(),
             ..windlass_scheduler::Config::new(self.folder.sub("scheduler"))
         }
