@@ -45,6 +45,7 @@ pub async fn run(
     let (relays, named_relays) = watch::channel(Vec::new());
     let outbox = Arc::new(Outbox::default());
     let lease = Arc::new(Lease::default());
+    let known = Arc::<feed::Known>::default();
     let dialer = feed::Dialer {
         token: token.clone(),
         tls: config.tls.client(),
@@ -53,7 +54,7 @@ pub async fn run(
         sources: feed::Sources {
             api: api.clone(),
             agent: events.clone(),
-            known: Arc::default(),
+            known: Arc::clone(&known),
         },
     };
     let agent = Agent::new(
@@ -65,6 +66,7 @@ pub async fn run(
             clock: Clock::system(),
             events: events.clone(),
             relays,
+            known,
         },
     );
     let session = Session {

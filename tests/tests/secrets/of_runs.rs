@@ -351,6 +351,12 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
     said.push(listed);
     std::fs::write(&go, "").expect("a file");
     assert_eq!(watch_to_end(&deployment, "first").await.state(), RunState::Failed);
+    let printed = steps(&deployment, "first")
+        .await
+        .into_iter()
+        .find(|step| step.name == "prints");
+    let attempts = printed.expect("the step").attempts;
+    assert_eq!(attempts[0].termination_message, "it was ***.\n", "{attempts:?}");
     gone(&deployment).await;
 
     // What is refused: by the command line, and by the scheduler.

@@ -180,10 +180,11 @@ pub(crate) fn checks(name: &str, variable: &str, source: Value, value: &str, the
     })
 }
 
-/// A step that prints a value in every way: in a line, encoded, and where a long line is split.
+/// A step that prints a value in every way: in a line, encoded, where a long line is split, and as its last words.
 pub(crate) fn prints(name: &str, source: Value) -> Value {
     let script = r#"echo "it is $VALUE."; printf %s "$VALUE" | base64 -w0; echo
-        printf '%262130s%s and more\n' '' "$VALUE"; echo "$VALUE" >&2"#;
+        printf '%262130s%s and more\n' '' "$VALUE"; echo "$VALUE" >&2
+        echo "it was $VALUE." > "$WINDLASS_TERMINATION_LOG""#;
     json!({
         "name": name,
         "command": ["/bin/sh", "-c", script],

@@ -37,6 +37,7 @@ impl Agent {
             self.drop_parked(|_| true);
             self.drop_inventory();
             self.outbox.forget_session();
+            self.last_words.forget();
             self.want_inventory();
         }
         self.launcher.open();
@@ -219,7 +220,7 @@ impl Agent {
         let Some(sight) = fleet.current(launch.attempt) else {
             return false;
         };
-        self.outbox.observe(sight);
+        self.observe(sight);
         true
     }
 
@@ -239,7 +240,7 @@ impl Agent {
             end_time: Some(self.clock.now()),
             proof_of_death: true,
         });
-        self.outbox.observe(sight);
+        self.observe(sight);
     }
 
     fn stop_command(&mut self, stop: &dispatch::Stop) {

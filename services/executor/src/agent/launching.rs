@@ -232,7 +232,7 @@ impl Agent {
             tracing::warn!(attempt_id = %launch.attempt, reason, %message, "launch refused for the time being");
             launch.refused = Some(reason);
             let sight = self.without_pod(&launch, Phase::Refused, reason, message);
-            self.outbox.observe(sight);
+            self.observe(sight);
         }
         let all = matches!(reason, "TooManyRequests" | "ApiUnavailable");
         self.launcher
@@ -253,7 +253,7 @@ impl Agent {
         match serde_json::from_slice::<SlimPod<'_>>(pod) {
             Ok(slim) => {
                 if let Change::Report(sight) = fleet.saw(&slim, self.clock.now()) {
-                    self.outbox.observe(*sight);
+                    self.observe(*sight);
                 }
                 let uid = slim.metadata.uid.as_str().to_owned();
                 self.tell_followers(&uid, &slim);

@@ -211,7 +211,7 @@ impl Agent {
         };
         reason.clone_into(&mut sight.reason);
         message.clone_into(&mut sight.message);
-        self.outbox.observe(sight);
+        self.observe(sight);
         self.gone(attempt);
     }
 
@@ -381,7 +381,7 @@ impl Agent {
             "EvidenceLost".clone_into(&mut sight.reason);
             // Nothing was seen to end, so this proves nothing.
             "the pod was deleted while no scheduler was in reach".clone_into(&mut sight.message);
-            self.outbox.observe(sight);
+            self.observe(sight);
         }
         self.gone(key.attempt);
     }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod follow;
+mod last_words;
 mod late;
 mod launcher;
 mod launching;
@@ -37,6 +38,7 @@ use crate::attempts::fleet::PodKey;
 use crate::attempts::{Fleet, Policy, Sight};
 use crate::config::NamespacePolicy;
 use crate::connect::{Lease, Outbox, Welcome, convert};
+use crate::feed::{Known, Masks};
 use crate::kubernetes::reflector::Delivery;
 use crate::kubernetes::{Api, ApiError};
 use crate::metrics;
@@ -167,6 +169,13 @@ pub(crate) enum Event {
         /// Its reason and message.
         warning: (String, String),
     },
+    /// What must not be seen of an attempt's last words.
+    Masks {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The values.
+        masks: Option<Arc<Masks>>,
+    },
     /// Somebody wants to know about a pod's containers.
     Follow(FollowRequest),
 }
@@ -244,6 +253,7 @@ pub(crate) struct Agent {
     stopping: HashMap<AttemptId, Option<i64>>,
     searches: searching::Searches,
     followed: HashMap<Box<str>, tokio::sync::watch::Sender<Containers>>,
+    last_words: last_words::LastWords,
     stuck: stuck::Stuck,
     watching: watching::Watching,
     nodes: nodes::WatchedNodes,
@@ -266,6 +276,8 @@ pub(crate) struct AgentParts {
     pub(crate) events: mpsc::Sender<Event>,
     /// Relays to feed.
     pub(crate) relays: tokio::sync::watch::Sender<Vec<dispatch::Relay>>,
+    /// What output must not show.
+    pub(crate) known: Arc<Known>,
 }
 
 impl Agent {
@@ -301,6 +313,7 @@ impl Agent {
             stopping: HashMap::new(),
             searches: searching::Searches::default(),
             followed: HashMap::new(),
+            last_words: last_words::LastWords::new(parts.known),
             stuck: stuck::Stuck::default(),
             watching: watching::Watching::default(),
             nodes: nodes::WatchedNodes::default(),
@@ -375,6 +388,7 @@ impl Agent {
             Event::Leftovers(found) => self.sweeps.found(found, Instant::now()),
             Event::Stripped(key) => self.stripped(&key),
             Event::Warned { key, warning } => self.warned(&key, warning),
+            Event::Masks { attempt, masks } => self.masks(attempt, masks.as_ref()),
             Event::Follow(request) => self.follow(request),
         }
     }
@@ -417,9 +431,9 @@ impl Agent {
         metrics::set(metrics::IN_FLIGHT, self.launcher.in_flight());
     }
 
-    fn report(&self, sights: impl IntoIterator<Item = Sight>) {
+    fn report(&mut self, sights: impl IntoIterator<Item = Sight>) {
         for sight in sights {
-            self.outbox.observe(sight);
+            self.observe(sight);
         }
     }
 

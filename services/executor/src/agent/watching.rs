@@ -270,9 +270,9 @@ impl Agent {
             self.doubt_owner(sight.attempt.run);
         }
         if inspect {
-            return Some(sight);
+            return Some(self.without_last_words(sight));
         }
-        self.outbox.observe(sight);
+        self.observe(sight);
         None
     }
 
@@ -384,7 +384,7 @@ impl Agent {
         match pod {
             Some(pod) if pod.metadata.uid.as_str() == &*key.uid => {
                 if let Change::Report(sight) = fleet.saw_of(key.attempt, &pod, self.clock.now()) {
-                    self.outbox.observe(*sight);
+                    self.observe(*sight);
                 }
                 self.label_again(key.attempt, &pod);
             }

@@ -214,6 +214,12 @@ impl Fleet {
         Some(live.sight(attempt, String::new(), String::new()))
     }
 
+    /// The Secrets that an attempt's pod gets values from, with their namespace.
+    pub fn secrets_of(&self, attempt: AttemptId) -> Option<(Arc<str>, Arc<[SecretUse]>)> {
+        let live = self.live.get(&attempt)?;
+        Some((Arc::clone(&live.namespace), Arc::clone(live.secrets.as_ref()?)))
+    }
+
     /// Remembers the grant under which this executor acts for an attempt.
     pub fn granted(&mut self, attempt: AttemptId, grant: u64) {
         if let Some(live) = self.live.get_mut(&attempt) {

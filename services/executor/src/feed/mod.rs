@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use windlass_api::dispatch::v1::Relay;
 
 pub(crate) use container::Sources;
+pub(crate) use masking::{Known, Masks};
 pub(crate) use session::Dialer;
 
 /// Dials every relay that the scheduler names, until `stop`.

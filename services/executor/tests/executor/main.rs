@@ -5,6 +5,7 @@ mod common;
 mod connecting;
 mod faults;
 mod gate;
+mod last_words;
 mod lifecycle;
 mod namespaces;
 mod renewing;

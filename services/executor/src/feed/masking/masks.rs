@@ -68,6 +68,15 @@ impl Masks {
         }))
     }
 
+    /// A whole text without the values.
+    pub(crate) fn text(self: &Arc<Self>, text: &str) -> String {
+        let (masked, _) = mask(text.as_bytes(), text.len(), 0, std::slice::from_ref(self));
+        masked.map_or_else(
+            || text.to_owned(),
+            |masked| String::from_utf8_lossy(&masked).into_owned(),
+        )
+    }
+
     /// Bytes of the longest value.
     pub(crate) fn longest(&self) -> usize {
         self.longest
