@@ -11,5 +11,6 @@ pub mod pipelines;
 pub mod ports;
 pub mod real_cluster;
 pub mod real_scale;
+pub mod tls;
 pub mod usage;
 pub mod wait;

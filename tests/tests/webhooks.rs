@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use windlass_tests::client::{submit, watch_to_end};
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
+use windlass_tests::tls::TlsListener;
 use windlass_tests::wait::until;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -49,17 +51,34 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn start(answers: &[(&str, &[u16])]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    fn new(address: SocketAddr, answers: &[(&str, &[u16])]) -> Self {
         let answers = answers.iter().map(|(path, list)| ((*path).to_owned(), list.to_vec()));
-        let receiver = Self {
-            address: listener.local_addr().expect("an address").to_string(),
+        Self {
+            address: address.to_string(),
             answers: Arc::new(Mutex::new(answers.collect())),
             received: Arc::default(),
-        };
-        let router = Router::new().fallback(answer).with_state(receiver.clone());
+        }
+    }
+
+    fn router(&self) -> Router {
+        Router::new().fallback(answer).with_state(self.clone())
+    }
+
+    async fn start(answers: &[(&str, &[u16])]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let receiver = Self::new(listener.local_addr().expect("an address"), answers);
+        let router = receiver.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         receiver
+    }
+
+    /// One that is reached by TLS; with its certificate.
+    async fn start_tls() -> (Self, String) {
+        let (listener, certificate) = TlsListener::bind().await;
+        let receiver = Self::new(listener.address(), &[]);
+        let router = receiver.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (receiver, certificate)
     }
 
     fn on(&self, path: &str) -> Vec<Received> {
@@ -270,4 +289,28 @@ async fn i1_a_message_outlives_kill_9_of_the_scheduler() {
         (messages.len(), messages[2].message()["data"]["run"]["name"].as_str()),
         (3, Some(&*later.name))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_a_receiver_is_reached_by_tls_and_none_whose_certificate_is_not_known() {
+    let (receiver, certificate) = Receiver::start_tls().await;
+    let (other, _) = Receiver::start_tls().await;
+    let (folder, options) = configured(&format!(
+        "webhooks:\n\
+         - {{name: known, url: 'https://{}/known', secretFile: secret, caFile: ca.pem}}\n\
+         - {{name: unknown, url: 'https://{}/unknown', secretFile: secret, caFile: ca.pem}}\n",
+        receiver.address, other.address
+    ));
+    std::fs::write(folder.path().join("ca.pem"), certificate).expect("written");
+    let deployment = Deployment::start(options).await;
+    let run = submit(&deployment, &pipeline("true"), "r1").await;
+    watch_to_end(&deployment, &run.name).await;
+    let message = receiver.wait_for("/known", 1).await;
+    verify(SECRET, &message[0]).expect("signed");
+    until("the other one was tried", async || {
+        let log = deployment.log(Part::Scheduler);
+        log.contains("no TLS").then_some(()).ok_or(log)
+    })
+    .await;
+    assert_eq!(other.on("/unknown").len(), 0);
 }

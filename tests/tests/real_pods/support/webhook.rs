@@ -13,13 +13,9 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, PostParams};
-use rcgen::{CertificateParams, KeyPair};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use windlass_tests::tls::TlsListener;
 use windlass_tests::wait::until;
 
 use super::scene::Scene;
@@ -61,8 +57,8 @@ impl Webhook {
             handler: Arc::new(handler),
             probes: Arc::default(),
         };
-        let (listener, certificate) = listener().await;
-        let address = listener.listener.local_addr().expect("an address");
+        let (listener, certificate) = TlsListener::bind().await;
+        let address = listener.address();
         let router = Router::new().route("/", post(review)).with_state(asked.clone());
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("it serves");
@@ -136,47 +132,4 @@ async fn review(State(asked): State<Asked>, Json(review): Json<Value>) -> Json<V
         Answer::Deny(message) => json!({"uid": uid, "allowed": false, "status": {"code": 403, "message": message}}),
     };
     Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
-}
-
-struct TlsListener {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let (stream, address) = self.listener.accept().await.expect("a connection");
-            // One that ends in its handshake asks nothing.
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A listener with a certificate of its own, and that certificate as PEM.
-async fn listener() -> (TlsListener, String) {
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
-    let certificate = params.self_signed(&key).expect("a certificate");
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("a certificate for the key");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    (TlsListener { listener, acceptor }, certificate.pem())
 }
