@@ -20,6 +20,8 @@ const REDACTED: &[&str] = &[
     "windlass.dispatch.v1.RunSecretMake",
     "windlass.run.v1.SubmitRunRequest",
     "windlass.run.v1.RetryRunRequest",
+    "windlass.schedule.v1.CreateScheduleRequest",
+    "windlass.schedule.v1.UpdateScheduleRequest",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -26,6 +26,9 @@ pub const SECRETS_CAPABILITY: &str = "secrets";
 /// Capability of an executor that carries out RunSecretCalls, and makes pods that refer to a run's secrets.
 pub const RUN_SECRETS_CAPABILITY: &str = "run-secrets";
 
+/// Capability of an executor that carries out ScheduleSecretCalls.
+pub const SCHEDULE_SECRETS_CAPABILITY: &str = "schedule-secrets";
+
 /// Capability of an executor that carries out ClusterCalls.
 pub const CLUSTER_CHECK_CAPABILITY: &str = "cluster-check";
 

@@ -5,6 +5,7 @@ use std::fmt::{Debug, Formatter, Result};
 
 use crate::dispatch::v1::{RunSecretMake, SecretPut};
 use crate::run::v1::{RetryRunRequest, SubmitRunRequest};
+use crate::schedule::v1::{CreateScheduleRequest, UpdateScheduleRequest};
 use crate::secret::v1::PutSecretRequest;
 
 /// Values by key, of which only the keys and sizes are shown.
@@ -92,6 +93,39 @@ impl Debug for RetryRunRequest {
     }
 }
 
+impl Debug for CreateScheduleRequest {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+        formatter
+            .debug_struct("CreateScheduleRequest")
+            .field("namespace", &self.namespace)
+            .field("request_id", &self.request_id)
+            .field("schedule", &self.schedule)
+            .field("spec", &self.spec)
+            .field("pipeline", &self.pipeline)
+            .field("parameters", &self.parameters)
+            .field("paused", &self.paused)
+            .field("secrets", &Sizes(&self.secrets))
+            .finish()
+    }
+}
+
+impl Debug for UpdateScheduleRequest {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+        formatter
+            .debug_struct("UpdateScheduleRequest")
+            .field("namespace", &self.namespace)
+            .field("request_id", &self.request_id)
+            .field("schedule", &self.schedule)
+            .field("spec", &self.spec)
+            .field("pipeline", &self.pipeline)
+            .field("parameters", &self.parameters)
+            .field("paused", &self.paused)
+            .field("update_mask", &self.update_mask)
+            .field("secrets", &Sizes(&self.secrets))
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +151,14 @@ mod tests {
             secrets: data.clone(),
             ..RetryRunRequest::default()
         };
+        let scheduled = CreateScheduleRequest {
+            secrets: data.clone(),
+            ..CreateScheduleRequest::default()
+        };
+        let updated = UpdateScheduleRequest {
+            secrets: data.clone(),
+            ..UpdateScheduleRequest::default()
+        };
         let make = RunSecretMake { data: data.clone() };
         let frame = ConnectResponse {
             message: Some(connect_response::Message::SecretCall(SecretCall {
@@ -132,6 +174,8 @@ mod tests {
             format!("{request:#?}"),
             format!("{submitted:?}"),
             format!("{retried:?}"),
+            format!("{scheduled:?}"),
+            format!("{updated:?}"),
             format!("{make:?}"),
         ] {
             assert!(text.contains("\"password\": <7 bytes>"), "{text}");

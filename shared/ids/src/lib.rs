@@ -10,4 +10,4 @@ mod uuid_like;
 pub use attempt::{AttemptId, Shard, StepIndex};
 pub use text::{ClusterAlias, ClusterUid, Namespace, RequestId, RunName};
 pub use time::Timestamp;
-pub use uuid_like::{Incarnation, InstallationId, ParseIdError, PodUid, RelayId, RunId, ScheduleId};
+pub use uuid_like::{Incarnation, InstallationId, ParseIdError, PodUid, RelayId, RunId, ScheduleId, ScheduleSecretId};

@@ -90,6 +90,8 @@ uuid_like! {
     RunId;
     /// Id of a schedule: a version 7 UUID made by the scheduler.
     ScheduleId;
+    /// Id of a set of secrets of a schedule: a version 7 UUID made by the scheduler. Other values have another one.
+    ScheduleSecretId;
     /// One process of an executor.
     Incarnation;
     /// One process of a log relay.

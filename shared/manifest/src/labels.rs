@@ -29,10 +29,12 @@ impl Label {
     pub const ATTEMPT: &'static str = "windlass.dev/attempt";
     /// Shard of the attempt.
     pub const SHARD: &'static str = "windlass.dev/shard";
-    /// Name of the schedule that a CronJob triggers, as a label value; of runs and CronJobs.
+    /// Name of the schedule that a CronJob triggers, as a label value; of runs, CronJobs and Secrets.
     pub const SCHEDULE: &'static str = "windlass.dev/schedule";
-    /// Id of the schedule that a CronJob triggers.
+    /// Id of the schedule that a CronJob triggers, or whose Secret it is.
     pub const SCHEDULE_ID: &'static str = "windlass.dev/schedule-id";
+    /// Id of the secrets of a schedule: each set of values has its own Secret.
+    pub const SECRET_ID: &'static str = "windlass.dev/secret-id";
     /// Set when the pod may be deleted: its end is stored, its log is kept.
     pub const RELEASED: &'static str = "windlass.dev/released";
 }

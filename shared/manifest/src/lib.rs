@@ -24,11 +24,11 @@ pub use cron_pattern::cron_job_pattern;
 pub use error::ManifestError;
 pub use labels::{Annotation, Identity, Label, is_reserved_label, label_value};
 pub use merge::strategic_merge;
-pub use names::{MAX_CRON_JOB_NAME, MAX_NAME, cron_job_name, owner_name, pod_name, secret_name};
+pub use names::{MAX_CRON_JOB_NAME, MAX_NAME, cron_job_name, owner_name, pod_name, schedule_secret_name, secret_name};
 pub use owner::{OwnerRef, owner};
 pub use pod::pod;
 pub use resolved::{context, step};
-pub use secret::SecretOwner;
+pub use secret::{SecretOf, SecretOwner};
 pub use step::{Attempt, PodSettings, StepSpec};
 
 /// Finalizer that keeps a pod until its end is stored (I4).

@@ -4,7 +4,7 @@
 //! label, since kubelets cut host names there.
 
 use sha2::{Digest, Sha256};
-use windlass_ids::{AttemptId, InstallationId, RunId};
+use windlass_ids::{AttemptId, InstallationId, RunId, ScheduleSecretId};
 
 /// Longest name that is made, a DNS label.
 pub const MAX_NAME: usize = 63;
@@ -53,6 +53,13 @@ pub fn cron_job_name(installation: InstallationId, namespace: &str, schedule: &s
 pub fn secret_name(run_name: &str, run: RunId) -> String {
     // Of another kind, so that the two are not in each other's way.
     owner_name(run_name, run)
+}
+
+/// Name of a Secret of a schedule in a namespace: other values, another name.
+pub fn schedule_secret_name(schedule: &str, secret: ScheduleSecretId) -> String {
+    let mut hash = Sha256::new_with_prefix(b"windlass schedule secret\0");
+    hash.update(secret.as_bytes());
+    join(&[&readable(schedule, MAX_NAME - HASH - 1), &base32(&hash.finalize())])
 }
 
 fn join(parts: &[&str]) -> String {
@@ -150,6 +157,17 @@ mod tests {
         assert_eq!(one.len(), MAX_CRON_JOB_NAME);
     }
 
+    /// behaviours N5, E31
+    #[test]
+    fn the_secret_of_a_schedule_is_named_after_it_and_its_values_alone() {
+        let name =
+            |schedule: &str, secret: u8| schedule_secret_name(schedule, ScheduleSecretId::from_bytes([secret; 16]));
+        // Pods that are to start carry it.
+        assert_eq!(name("nightly", 7), "nightly-XXXX");
+        assert_ne!(name("nightly", 8), name("nightly", 7));
+        assert_ne!(name("nightly", 7), owner_name("nightly", RunId::from_bytes([7; 16])));
+    }
+
     /// behaviours N3, E27
     #[test]
     fn steps_whose_readable_names_are_equal_get_different_pods() {
@@ -172,6 +190,7 @@ mod tests {
             let one = pod_name(&run_name, &step_name, attempt(run, first.0, first.1));
             assert_dns_label(&one);
             assert_dns_label(&owner_name(&run_name, RunId::from_bytes(run)));
+            assert_dns_label(&schedule_secret_name(&run_name, ScheduleSecretId::from_bytes(run)));
             let cron_job = cron_job_name(InstallationId::from_bytes(run), &run_name, &step_name);
             assert_dns_label(&cron_job);
             prop_assert!(cron_job.len() <= MAX_CRON_JOB_NAME, "{}", cron_job);

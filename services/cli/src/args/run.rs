@@ -36,6 +36,19 @@ pub struct RunSecretArgs {
     pub secret_stdin: Option<String>,
 }
 
+impl RunSecretArgs {
+    /// Whether any is given.
+    pub fn any(&self) -> bool {
+        let Self {
+            secret_file,
+            secret_env,
+            secret_env_file,
+            secret_stdin,
+        } = self;
+        !secret_file.is_empty() || !secret_env.is_empty() || !secret_env_file.is_empty() || secret_stdin.is_some()
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -92,7 +105,8 @@ A step is reused when it succeeded and all steps before it are reused; everythin
 again, clean-up steps that ran because of a failure included. The new run has the pipeline and the
 parameters of the old one, and goes on in its workspace; the old run stays as it is.
 
-The secrets of the old run are gone: those that steps need which run again are given anew.
+The secrets of the old run are gone: those that steps need which run again are given anew. A run of a
+schedule has those of its schedule again, unless others are given.
 
 A step that failed as NODE_LOST may still live: who retries it answers for two copies of it.
 

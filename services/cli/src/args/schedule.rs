@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{OutputArgs, PipelineArgs};
+use super::{OutputArgs, PipelineArgs, RunSecretArgs};
 
 #[derive(Args, Debug)]
 #[command(
@@ -116,9 +116,11 @@ Examples:
   windlass schedule create nightly churn.yaml --cron '30 2 * * MON-FRI' --time-zone Europe/Berlin
   windlass schedule create refresh churn.yaml --every 6h --catch-up last --catch-up-window 1d
   windlass schedule create launch churn.yaml -p FULL=true --at 2026-12-24T18:00:00+01:00
+  windlass schedule create nightly churn.yaml --cron @daily --secret-file API_TOKEN=token.txt
 
 The pipeline is checked now and kept as it is: later changes of the file need `schedule update`.
-Steps are told when their fire was due in WINDLASS_SCHEDULED_TIME.")]
+Steps are told when their fire was due in WINDLASS_SCHEDULED_TIME.
+Its runs share its secrets, which are deleted with it, after the last of them.")]
 /// Arguments of `schedule create`.
 pub struct ScheduleCreateArgs {
     /// Name of the schedule, unique in the namespace: lower-case letters, digits and dashes.
@@ -129,6 +131,9 @@ pub struct ScheduleCreateArgs {
     /// When it fires.
     #[command(flatten)]
     pub timing: TimingArgs,
+    /// Secrets that its runs share.
+    #[command(flatten)]
+    pub secrets: RunSecretArgs,
     /// Do not fire until it is resumed.
     #[arg(long)]
     pub paused: bool,
@@ -174,6 +179,10 @@ Examples:
   windlass schedule update nightly --cron '0 3 * * *'
   windlass schedule update nightly churn.yaml -p FULL=true      another pipeline, with its parameters
   windlass schedule update nightly --overlap replace --no-end
+  windlass schedule update nightly --secret-env API_TOKEN       another value; runs that have begun keep theirs
+
+Secrets are replaced as a whole: give the values of all keys that the pipeline names. Without any the present
+ones stay.
 
 Only what is given changes. With other times, fires that are due and have not started are dropped.")]
 /// Arguments of `schedule update`.
@@ -189,6 +198,9 @@ pub struct ScheduleUpdateArgs {
     /// When it fires.
     #[command(flatten)]
     pub timing: TimingArgs,
+    /// Other secrets for its next runs.
+    #[command(flatten)]
+    pub secrets: RunSecretArgs,
     /// Take --start back.
     #[arg(long, conflicts_with = "start")]
     pub no_start: bool,

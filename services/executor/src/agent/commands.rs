@@ -72,6 +72,7 @@ impl Agent {
             | Response::Heartbeat(_)
             | Response::SecretCall(_)
             | Response::RunSecretCall(_)
+            | Response::ScheduleSecretCall(_)
             | Response::ClusterCall(_) => {}
         }
     }
@@ -89,6 +90,14 @@ impl Agent {
         let until = deadline(call.timeout);
         self.about_secrets(stream, move |keeper| async move {
             Request::RunSecretAnswer(keeper.answer_run(call, until).await)
+        });
+    }
+
+    /// As [`Agent::secret_call`].
+    pub(super) fn schedule_secret_call(&self, stream: u64, call: dispatch::ScheduleSecretCall) {
+        let until = deadline(call.timeout);
+        self.about_secrets(stream, move |keeper| async move {
+            Request::ScheduleSecretAnswer(keeper.answer_schedule(call, until).await)
         });
     }
 

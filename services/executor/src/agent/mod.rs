@@ -80,6 +80,13 @@ pub(crate) enum Event {
         /// The call.
         call: Box<dispatch::RunSecretCall>,
     },
+    /// The scheduler asks something about a Secret of a schedule.
+    ScheduleSecretCall {
+        /// The stream that it came on.
+        stream: u64,
+        /// The call.
+        call: Box<dispatch::ScheduleSecretCall>,
+    },
     /// The scheduler asks something about a Secret.
     SecretCall {
         /// Number of the stream on which it is answered.
@@ -365,6 +372,7 @@ impl Agent {
                 self.processed = sequence;
             }
             Event::RunSecretCall { stream, call } => self.run_secret_call(stream, *call),
+            Event::ScheduleSecretCall { stream, call } => self.schedule_secret_call(stream, *call),
             Event::SecretCall { stream, call } => self.secret_call(stream, *call),
             Event::ClusterCall { stream, call } => self.cluster_call(stream, call),
             Event::Pods { source, delivery } => self.pods(source, delivery),

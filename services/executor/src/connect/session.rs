@@ -13,7 +13,8 @@ use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
 use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
 use windlass_api::{
-    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
+    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY,
+    SCHEDULE_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
 };
 use windlass_ids::InstallationId;
 use windlass_service::{Backoff, BackoffSettings, ChannelSettings, connect_lazy};
@@ -174,9 +175,14 @@ impl Session {
             name: introduction.name,
             protocol_min: INTERNAL_PROTOCOL_MIN,
             protocol_max: INTERNAL_PROTOCOL,
-            capabilities: [SECRETS_CAPABILITY, RUN_SECRETS_CAPABILITY, CLUSTER_CHECK_CAPABILITY]
-                .map(str::to_owned)
-                .to_vec(),
+            capabilities: [
+                SECRETS_CAPABILITY,
+                RUN_SECRETS_CAPABILITY,
+                SCHEDULE_SECRETS_CAPABILITY,
+                CLUSTER_CHECK_CAPABILITY,
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             cluster_uid: introduction.cluster_uid,
             cluster_alias: introduction.cluster_alias,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -248,6 +254,12 @@ impl Session {
                 Response::RunSecretCall(call) => {
                     let call = Box::new(call);
                     let asked = Event::RunSecretCall { stream, call };
+                    self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
+                    continue;
+                }
+                Response::ScheduleSecretCall(call) => {
+                    let call = Box::new(call);
+                    let asked = Event::ScheduleSecretCall { stream, call };
                     self.agent.send(asked).await.map_err(|_| SessionError::Stopping)?;
                     continue;
                 }

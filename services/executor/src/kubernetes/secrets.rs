@@ -230,7 +230,8 @@ impl Api {
         limit: u32,
         from: &str,
     ) -> Result<SecretHeads, ApiError> {
-        let selector = format!("{}={installation},!{}", Label::INSTALLATION, Label::RUN_ID);
+        let (run, schedule) = (Label::RUN_ID, Label::SECRET_ID);
+        let selector = format!("{}={installation},!{run},!{schedule}", Label::INSTALLATION);
         let mut query = Query::new(secrets(namespace))
             .with("labelSelector", &selector)
             .with("limit", &limit.to_string());

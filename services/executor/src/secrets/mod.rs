@@ -1,8 +1,8 @@
-//! What the scheduler asks about Secrets, for clients that wait. Only Secrets of the installation are touched: those of a run by calls
-//! about that run, all others by the other calls.
+//! What the scheduler asks about Secrets, for clients that wait. Only Secrets of the installation are touched: those of a run or schedule
+//! by calls about it, all others by the other calls.
 
+mod owned;
 mod refusal;
-mod run;
 mod values;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -15,8 +15,8 @@ use windlass_api::secret::v1::{PutSecretMode, Secret};
 use windlass_ids::InstallationId;
 use windlass_manifest::{Annotation, Label};
 
+use self::owned::in_time;
 use self::refusal::{fault, refusal};
-use self::run::in_time;
 use self::values::Values;
 use crate::kubernetes::secrets::{SecretHead, SecretHeads};
 use crate::kubernetes::{Api, ApiError};
@@ -249,10 +249,13 @@ impl Secrets {
         found.map_err(|error| fault(&error, &Values::none()))
     }
 
-    /// Whether this installation has made it, for no run.
+    /// Whether this installation has made it, for no run and no schedule.
     fn is_ours(&self, head: &SecretHead) -> bool {
         let labels = &head.metadata.labels;
-        labels.get(Label::INSTALLATION) == Some(&self.installation.to_string()) && !labels.contains_key(Label::RUN_ID)
+        let is_owned = [Label::RUN_ID, Label::SECRET_ID]
+            .iter()
+            .any(|label| labels.contains_key(*label));
+        labels.get(Label::INSTALLATION) == Some(&self.installation.to_string()) && !is_owned
     }
 }
 

@@ -8,6 +8,7 @@ mod render;
 mod retry;
 mod scheduled;
 mod secrets;
+mod shared_secrets;
 mod submit;
 
 pub(crate) use check::{Checked, Checker, check};
@@ -16,5 +17,6 @@ pub(crate) use name::name_fault;
 pub(crate) use render::{RenderedPod, Renderer};
 pub(crate) use retry::{Plan, plan, retry};
 pub(crate) use scheduled::{SCHEDULE_LABEL, Scheduled, scheduled};
-pub(crate) use secrets::scheduled_problems;
+pub(crate) use secrets::form_problems;
+pub(crate) use shared_secrets::{Wanted, make as make_secret, wanted as wanted_secret};
 pub(crate) use submit::{MAX_REQUEST_ID, Made, Submitter, label_problems, submit};

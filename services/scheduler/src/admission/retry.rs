@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::run::v1::RetryRunRequest;
 use windlass_ids::{AttemptId, Namespace, RunId, RunName, StepIndex};
 use windlass_pipeline::ResolvedPipeline;
@@ -13,6 +14,7 @@ use windlass_scheduling::{Reused, RunState, StepState};
 use super::check::Checker;
 use super::lanes::Size;
 use super::secrets;
+use super::shared_secrets;
 use super::submit::{Begun, Content, Request, Submitted, Submitter, field_problems, is_broken, unread};
 use crate::definition::RunDefinition;
 use crate::errors::{LookupError, RetryError, SubmitError, Unavailable};
@@ -44,7 +46,7 @@ impl Plan {
     }
 }
 
-/// What a retry of an ended run would take over.
+/// What a retry of an ended run would take over, and the keys of secrets that it wants to be given.
 ///
 /// # Errors
 /// See [`RetryError`].
@@ -52,7 +54,7 @@ pub(crate) async fn plan(
     shared: &Shared,
     namespace: &Namespace,
     request: &RetryRunRequest,
-) -> Result<(Plan, RunEntryRef), RetryError> {
+) -> Result<(Plan, RunEntryRef, BTreeSet<String>), RetryError> {
     let header = lookup::header(shared, namespace, &request.run).await?;
     let entry = retryable(shared, &header).await?;
     let again = again(&entry, &request.from_steps)?;
@@ -62,7 +64,16 @@ pub(crate) async fn plan(
         Plan::from_reused(reused, &of.meta().definition)
     };
     let plan = shared.lanes.run(size(&entry, 0), work).await.map_err(is_broken)?;
-    Ok((plan, entry))
+    let resolved = entry.meta().definition.resolved();
+    let rerun = || plan.rerun.iter().map(|step| step.0);
+    let keys = match shared_secrets::of_retry(shared, &header, resolved, rerun()) {
+        Some(_) => BTreeSet::new(),
+        None => rerun()
+            .flat_map(|step| resolved.run_secrets(step))
+            .map(str::to_owned)
+            .collect(),
+    };
+    Ok((plan, entry, keys))
 }
 
 /// A run with its steps.
@@ -124,11 +135,25 @@ pub(crate) async fn retry(
     let again = again(&entry, &from_steps)?;
     let mut content = content_of(shared, store.as_ref(), checker, &entry, again).await?;
     let reused = content.retried.as_ref().map_or(&[][..], |(_, reused)| reused);
-    let problems = secrets::retry_problems(&content.resolved, reused, &request.secrets);
-    if !problems.is_empty() {
-        return Err(RetryError::Invalid(problems));
+    if request.secrets.keys().is_empty() {
+        let rerun = secrets::again(&content.resolved, reused).map(|(_, step)| step);
+        content.secret = shared_secrets::of_retry(shared, &header, &content.resolved, rerun);
     }
-    let places = secrets::places(shared, &mut content.resolved, reused)?;
+    let places = match &content.secret {
+        Some(_) => BTreeMap::new(),
+        None => {
+            let gone = match &header.fixed.secret {
+                Some(_) => "the secrets of its schedule are gone, or have no such key",
+                None => "the secrets of an ended run are gone",
+            };
+            let problems = secrets::retry_problems(&content.resolved, reused, &request.secrets, gone);
+            if !problems.is_empty() {
+                return Err(RetryError::Invalid(problems));
+            }
+            let place_of = |alias: &str| shared.executors.place_of::<dispatch::RunSecretCall>(alias);
+            secrets::places(place_of, &mut content.resolved, reused)?
+        }
+    };
     request.size = size(&entry, content.submitted.len());
     request.labels.clone_from(&header.fixed.labels);
     let header = request
@@ -185,6 +210,7 @@ async fn content_of(
             resolved,
             submitted,
             retried: Some((lineage, reused)),
+            secret: None,
         };
         Ok((content, references))
     };

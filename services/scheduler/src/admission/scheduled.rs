@@ -6,15 +6,16 @@ use windlass_api::journal::v1::ScheduledPipeline;
 use windlass_ids::{Namespace, Timestamp};
 use windlass_pipeline::{EnvVar, ResolvedPipeline};
 
-use super::check::{Checker, Unchecked, no_pipeline};
+use super::check::{Checked, Checker, Unchecked, no_pipeline};
 use super::lanes::Size;
+use super::shared_secrets;
 use super::submit::{Content, Made, Request, Submitter, is_broken};
 use crate::driver::Reservation;
 use crate::errors::{SubmitError, Unavailable};
 use crate::run_secrets::Values;
 use crate::secrets::references::{self, ReferenceCheck};
 use crate::shared::Shared;
-use crate::store::{Operation, RunSchedule};
+use crate::store::{Operation, RunSchedule, ScheduleSecret};
 
 /// The environment variable that tells a step when its fire was due.
 const SCHEDULED_TIME: &str = "WINDLASS_SCHEDULED_TIME";
@@ -31,6 +32,8 @@ pub(crate) struct Scheduled {
     pub(crate) traceparent: String,
     /// What its steps are told.
     pub(crate) time: Timestamp,
+    /// The secrets of the schedule.
+    pub(crate) secret: Option<ScheduleSecret>,
 }
 
 /// Makes a run whose name is reserved.
@@ -53,6 +56,7 @@ pub(crate) async fn scheduled(
         user,
         traceparent,
         time,
+        secret,
     } = scheduled;
     labels.insert(SCHEDULE_LABEL.to_owned(), of.name.clone());
     let request = Request {
@@ -76,7 +80,14 @@ pub(crate) async fn scheduled(
     // Nobody is there to say that the run is to start all the same, so only what may not be used stops it.
     let (executors, level) = (&shared.executors, ReferenceCheck::None);
     references::check(executors, &request.namespace, level, &checked.references).await?;
-    let mut content = Content::of(&checked.pipeline, checked.resolved);
+    let Checked {
+        pipeline, mut resolved, ..
+    } = checked;
+    let secret = shared_secrets::of_run(&pipeline, &mut resolved, (of.id, &of.name), secret.as_ref())?;
+    let mut content = Content {
+        secret,
+        ..Content::of(&pipeline, resolved)
+    };
     tell(&mut content.resolved, time);
     let store = shared.store().map_err(|_| Unavailable::Recovering)?;
     let (name, reservation) = request.name(shared, store.as_ref(), &of.name).await?;

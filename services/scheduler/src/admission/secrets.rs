@@ -16,13 +16,13 @@ use crate::errors::{CallError, FieldProblem, SubmitError, Unavailable};
 use crate::run_secrets::{self, Values};
 use crate::secrets::check;
 use crate::shared::Shared;
-use crate::store::{RunHeader, Store};
+use crate::store::{RunHeader, SecretOwner, Store};
 
 /// Where values stand in a request.
-const FIELD: &str = "secrets";
+pub(super) const FIELD: &str = "secrets";
 
 /// What is wrong with values, whatever they are for.
-pub(super) fn form_problems(given: &Values) -> Vec<FieldProblem> {
+pub(crate) fn form_problems(given: &Values) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     check::values(FIELD, &given.0, &mut problems);
     problems
@@ -30,20 +30,37 @@ pub(super) fn form_problems(given: &Values) -> Vec<FieldProblem> {
 
 /// Keys that a step uses and nobody gave, and the other way round.
 pub(super) fn problems(pipeline: &Pipeline, resolved: &ResolvedPipeline, given: &Values) -> Vec<FieldProblem> {
-    let (used, given) = (used(resolved), given.keys());
-    let mut problems = unused(&used, &given);
-    problems.extend(references(pipeline).into_iter().filter_map(|(key, path)| {
-        let text = format!(
-            "the run has no secret {key}: give its value with the submission, as with --secret-file {key}=PATH"
-        );
-        let is_missing = used.contains(key) && !given.contains(key);
-        is_missing.then(|| FieldProblem::new(format!("pipeline.{path}"), "MISSING", text))
+    let given = given.keys();
+    let mut problems = unused(&used(resolved), &given);
+    problems.extend(missing(pipeline, resolved, &given, |key| {
+        format!("the run has no secret {key}: give its value with the submission, as with --secret-file {key}=PATH")
     }));
     problems
 }
 
-/// As [`problems`], of a retry: what is reused needs nothing.
-pub(super) fn retry_problems(resolved: &ResolvedPipeline, reused: &[Reused], given: &Values) -> Vec<FieldProblem> {
+/// Keys that a step uses and that are not there, each at its place.
+pub(super) fn missing(
+    pipeline: &Pipeline,
+    resolved: &ResolvedPipeline,
+    there: &BTreeSet<&str>,
+    text: impl Fn(&str) -> String,
+) -> Vec<FieldProblem> {
+    let used = used(resolved);
+    let missing = references(pipeline)
+        .into_iter()
+        .filter(|(key, _)| used.contains(key) && !there.contains(key));
+    missing
+        .map(|(key, path)| FieldProblem::new(format!("pipeline.{path}"), "MISSING", text(key)))
+        .collect()
+}
+
+/// As [`problems`], of a retry: what is reused needs nothing. `gone` says why values of the old run cannot be used again.
+pub(super) fn retry_problems(
+    resolved: &ResolvedPipeline,
+    reused: &[Reused],
+    given: &Values,
+    gone: &str,
+) -> Vec<FieldProblem> {
     let given = given.keys();
     let mut problems = unused(&used(resolved), &given);
     let mut missing: BTreeMap<&str, String> = BTreeMap::new();
@@ -54,23 +71,14 @@ pub(super) fn retry_problems(resolved: &ResolvedPipeline, reused: &[Reused], giv
     }
     problems.extend(missing.into_iter().map(|(key, step)| {
         let text = format!(
-            "step {step} runs again and uses it, and the secrets of an ended run are gone: give its value again, as with --secret-file {key}=PATH"
+            "step {step} runs again and uses it, and {gone}: give its value again, as with --secret-file {key}=PATH"
         );
         FieldProblem::new(check::key_field(FIELD, key), "MISSING", text)
     }));
     problems
 }
 
-/// Of a schedule's pipeline: nobody submits its runs, so nobody can give them secrets.
-pub(crate) fn scheduled_problems(pipeline: &Pipeline) -> Vec<FieldProblem> {
-    let of = |(_, path): (&str, String)| {
-        let text = "the runs of a schedule have no secrets of their own: keep the value with `windlass secret put`, and refer to it with secretKeyRef";
-        FieldProblem::new(format!("pipeline.{path}"), "CONFLICT", text)
-    };
-    references(pipeline).into_iter().map(of).collect()
-}
-
-fn unused(used: &BTreeSet<&str>, given: &BTreeSet<&str>) -> Vec<FieldProblem> {
+pub(super) fn unused(used: &BTreeSet<&str>, given: &BTreeSet<&str>) -> Vec<FieldProblem> {
     let of = |key: &&str| {
         let text =
             "no step uses it: leave it out, or name it in a step's env with valueFrom: {runSecretKeyRef: {key: …}}";
@@ -79,7 +87,7 @@ fn unused(used: &BTreeSet<&str>, given: &BTreeSet<&str>) -> Vec<FieldProblem> {
     given.difference(used).map(of).collect()
 }
 
-fn used(resolved: &ResolvedPipeline) -> BTreeSet<&str> {
+pub(super) fn used(resolved: &ResolvedPipeline) -> BTreeSet<&str> {
     let templates = resolved.templates.iter();
     templates.flat_map(|template| template.run_secrets()).collect()
 }
@@ -100,7 +108,7 @@ fn references(pipeline: &Pipeline) -> Vec<(&str, String)> {
 }
 
 /// Steps that run again and use secrets, with their names in the file.
-fn again<'a>(resolved: &'a ResolvedPipeline, reused: &'a [Reused]) -> impl Iterator<Item = (&'a str, u32)> {
+pub(super) fn again<'a>(resolved: &'a ResolvedPipeline, reused: &'a [Reused]) -> impl Iterator<Item = (&'a str, u32)> {
     let is_reused = |step: u32| {
         let found = reused.binary_search_by_key(&StepIndex(step), |reused| reused.step);
         found.is_ok()
@@ -118,30 +126,37 @@ fn again<'a>(resolved: &'a ResolvedPipeline, reused: &'a [Reused]) -> impl Itera
 /// # Errors
 /// When a cluster has no executor for it, or there are several and none is named.
 pub(super) fn places(
-    shared: &Shared,
+    place_of: impl Fn(&str) -> Result<(ClusterUid, ClusterAlias), CallError>,
     resolved: &mut ResolvedPipeline,
     reused: &[Reused],
 ) -> Result<BTreeMap<ClusterUid, ClusterAlias>, SubmitError> {
-    let steps = again(resolved, reused);
-    let aliases: BTreeSet<Option<String>> = steps
-        .filter_map(|(_, step)| Some(definition::cluster(resolved, resolved.source(step)?.template, step)))
-        .collect();
+    let steps: Vec<_> = again(resolved, reused).map(|(_, step)| step).collect();
+    let aliases: BTreeSet<Option<String>> = steps.into_iter().map(|step| cluster_of(resolved, step)).collect();
     let mut clusters = BTreeMap::new();
     for alias in aliases {
-        let place = shared.executors.place_of_secrets(alias.as_deref().unwrap_or_default());
-        let (cluster, name) = place.map_err(no_place)?;
-        clusters.insert(cluster, name.clone());
+        let (cluster, name) = place_of(alias.as_deref().unwrap_or_default()).map_err(no_place)?;
         if alias.is_none() {
-            let takes = |template: &&mut Arc<_>| {
-                let template: &windlass_pipeline::ResolvedTemplate = template;
-                template.merged.cluster.is_none() && template.run_secrets().next().is_some()
-            };
-            for template in resolved.templates.iter_mut().filter(takes) {
-                Arc::make_mut(template).merged.cluster = Some(name.0.clone());
-            }
+            bind(resolved, &name);
         }
+        clusters.insert(cluster, name);
     }
     Ok(clusters)
+}
+
+/// The cluster that a step names.
+pub(super) fn cluster_of(resolved: &ResolvedPipeline, step: u32) -> Option<String> {
+    definition::cluster(resolved, resolved.source(step)?.template, step)
+}
+
+/// Lets the steps that use secrets and name no cluster run in this one.
+pub(super) fn bind(resolved: &mut ResolvedPipeline, cluster: &ClusterAlias) {
+    let takes = |template: &&mut Arc<_>| {
+        let template: &windlass_pipeline::ResolvedTemplate = template;
+        template.merged.cluster.is_none() && template.run_secrets().next().is_some()
+    };
+    for template in resolved.templates.iter_mut().filter(takes) {
+        Arc::make_mut(template).merged.cluster = Some(cluster.0.clone());
+    }
 }
 
 fn no_place(error: CallError) -> SubmitError {
@@ -170,7 +185,7 @@ pub(super) async fn prepare(
     header: RunHeader,
     given: &Values,
 ) -> Result<RunHeader, SubmitError> {
-    let made = run_secrets::make(shared, header.id, given).await;
+    let made = run_secrets::make(shared, SecretOwner::Run(header.id), given).await;
     made.map_err(|error| SubmitError::SecretsNotMade {
         run: Some(header.name.clone()),
         error: Box::new(error),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
+use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::pipeline::v1::Pipeline as WirePipeline;
 use windlass_api::run::v1::SubmitRunRequest;
 use windlass_ids::{ClusterAlias, ClusterUid, Namespace, RequestId, RunId, RunName, Timestamp};
@@ -24,7 +25,7 @@ use crate::secrets::references;
 use crate::shared::Shared;
 use crate::store::{
     DefinitionKind, Lineage, NamePattern, Operation, PackedDefinition, RequestRecord, RunFilter, RunFixed, RunHeader,
-    RunProgress, Store, StoreError,
+    RunProgress, SharedSecret, Store, StoreError,
 };
 
 /// Bound on a request id.
@@ -157,6 +158,8 @@ pub(super) struct Content {
     pub(super) submitted: Vec<u8>,
     /// Where it comes from, and what it takes over; of a retried run.
     pub(super) retried: Option<(Lineage, Vec<Reused>)>,
+    /// Secrets of a schedule that it uses in place of its own.
+    pub(super) secret: Option<SharedSecret>,
 }
 
 impl Content {
@@ -166,6 +169,7 @@ impl Content {
             resolved,
             submitted: super::render::canonical(pipeline).into_bytes(),
             retried: None,
+            secret: None,
         }
     }
 }
@@ -265,7 +269,8 @@ impl Request {
             return Err(SubmitError::Invalid(problems));
         }
         references::check(&shared.executors, &self.namespace, level, &references).await?;
-        let places = secrets::places(shared, &mut resolved, &[])?;
+        let place_of = |alias: &str| shared.executors.place_of::<dispatch::RunSecretCall>(alias);
+        let places = secrets::places(place_of, &mut resolved, &[])?;
         let content = Content::of(&pipeline, resolved);
         let header = self
             .enter(shared, store.as_ref(), submitter, fresh, (content, places))
@@ -447,6 +452,7 @@ impl Request {
             resolved,
             submitted,
             retried,
+            secret,
         } = content;
         let (lineage, reused) = retried.map_or((None, Vec::new()), |(lineage, reused)| (Some(lineage), reused));
         let id = new_run_id(now);
@@ -473,6 +479,7 @@ impl Request {
                 traceparent: submitter.traceparent,
                 lineage,
                 schedule: None,
+                secret,
             },
             progress: RunProgress {
                 counts: counts(resolved.step_count(), &reused),

@@ -8,16 +8,18 @@ use windlass_scheduling::{ChangeKind, Decision, Event, Explanation, Rejection, R
 
 use super::ahead::Ahead;
 use super::command::{
-    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExpireOrder, ExplainOrder, Refusal, Report,
-    Submission,
+    ChangeOrder, Command, ConnectOrder, DeleteOrder, Disconnected, ExpireOrder, ExplainOrder, MakeSecretOrder, Refusal,
+    Report, Submission,
 };
 use super::held::{Acknowledgement, Answer, Held};
 use crate::definition::RunDefinition;
+use crate::errors::SubmitError;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
+use crate::run_secrets::Kept;
 use crate::schedules::Book;
 use crate::store::{
     CommitBatch, Deletion, DeletionCause, DeliveryWrite, HeaderUpdate, NewRun, PackedDefinition, RequestRecord,
-    RunHeader, RunSecret, RunSecretWrite,
+    RunHeader, RunSecret, RunSecretWrite, SecretOwner,
 };
 use crate::webhooks::Webhooks;
 
@@ -27,6 +29,7 @@ pub(crate) struct Live {
     pub(crate) core: Scheduler,
     pub(crate) runs: BTreeMap<RunId, LiveRun>,
     pub(crate) schedules: Book,
+    pub(crate) secrets: Kept,
     pub(crate) webhooks: Arc<Webhooks>,
 }
 
@@ -94,9 +97,11 @@ impl Batch {
             Command::Explain(order) => self.explain(live, order),
             Command::Schedule(order) => self.schedule(live, *order),
             Command::Fire(order) => self.fire(live, *order),
-            Command::SecretGone((run, cluster)) => {
-                let gone = (run, cluster.clone());
-                self.commit.secrets.push(RunSecretWrite::Delete { run, cluster });
+            Command::MakeSecret(order) => self.make_secret(live, order),
+            Command::AbandonSecret(id) => self.held.left_secrets.push(id),
+            Command::SecretGone((owner, cluster)) => {
+                let gone = (owner, cluster.clone());
+                self.commit.secrets.push(RunSecretWrite::Delete { owner, cluster });
                 self.held.gone_secrets.push(gone);
             }
         }
@@ -118,6 +123,14 @@ impl Batch {
         let run = header.id;
         let secrets: Vec<_> = secrets.into_iter().map(|cluster| secret_of(&header, cluster)).collect();
         let content = (definition, packed);
+        if let Some(shared) = header.fixed.secret.as_ref()
+            && !live.secrets.has(shared.id)
+        {
+            let error = SubmitError::SecretsReplaced {
+                schedule: shared.schedule_name.clone(),
+            };
+            return self.held.answers.push(Answer::SubmissionRefused(reply, error));
+        }
         let replaced = match of.as_ref().filter(|_| obeys_overlap) {
             Some((of, _)) => self.make_way(live, of),
             None => Ok(Vec::new()),
@@ -177,6 +190,9 @@ impl Batch {
         if let Some(of) = &header.fixed.schedule {
             live.schedules.run_began(of.id, header.id);
         }
+        if let Some(secret) = &header.fixed.secret {
+            live.secrets.run_uses(secret, header.id);
+        }
         let meta = RunMeta {
             header: header.clone(),
             definition,
@@ -188,6 +204,15 @@ impl Batch {
             request,
         });
         Ok(())
+    }
+
+    fn make_secret(&mut self, live: &mut Live, order: MakeSecretOrder) {
+        live.secrets.begin(order.id, order.schedule, self.now);
+        self.held.secrets.extend(order.records.iter().cloned());
+        self.commit
+            .secrets
+            .extend(order.records.into_iter().map(RunSecretWrite::Put));
+        self.held.answers.push(Answer::Done(order.reply));
     }
 
     fn change(&mut self, live: &mut Live, order: ChangeOrder) {
@@ -339,11 +364,11 @@ impl Batch {
 
 fn secret_of(header: &RunHeader, (cluster, alias): (ClusterUid, ClusterAlias)) -> RunSecret {
     RunSecret {
-        run: header.id,
+        owner: SecretOwner::Run(header.id),
+        owner_name: header.name.0.clone(),
         cluster,
         alias,
         namespace: header.namespace.clone(),
-        run_name: header.name.clone(),
     }
 }
 

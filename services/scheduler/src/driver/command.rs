@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, RunId, ScheduleId, StepIndex};
+use windlass_ids::{AttemptId, ClusterAlias, ClusterUid, RunId, ScheduleId, ScheduleSecretId, StepIndex};
 use windlass_scheduling::{Event, Explanation, Rejection, Reused};
 
 use super::reservations::Reservation;
 use crate::definition::RunDefinition;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::{InventoryChunk, Session};
+use crate::run_secrets::SecretKey;
 use crate::schedules::{Changed, FireOrder};
-use crate::store::{DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, Schedule};
+use crate::store::{DeliveryWrite, PackedDefinition, RequestRecord, RunHeader, RunSecret, Schedule};
 
 /// A command; those of executors and of people share a lane, submissions have one of their own.
 #[derive(Debug)]
@@ -39,8 +40,12 @@ pub(crate) enum Command {
     Schedule(Box<ScheduleOrder>),
     /// A fire of a schedule was prepared.
     Fire(Box<FireOrder>),
-    /// The Secret of an ended run is gone from a cluster.
-    SecretGone((RunId, ClusterUid)),
+    /// Secrets of a schedule are about to be made.
+    MakeSecret(MakeSecretOrder),
+    /// Secrets of a schedule that is to be made or changed could not be made.
+    AbandonSecret(ScheduleSecretId),
+    /// A Secret that nothing needed is gone from a cluster.
+    SecretGone(SecretKey),
 }
 
 /// Why the driver did not do what it was asked.
@@ -114,6 +119,16 @@ pub(crate) struct ScheduleOrder {
     pub(crate) reply: oneshot::Sender<Result<Arc<Schedule>, ScheduleRefusal>>,
 }
 
+/// Secrets of a schedule are about to be made, before it is made or changed.
+#[derive(Debug)]
+pub(crate) struct MakeSecretOrder {
+    pub(crate) id: ScheduleSecretId,
+    pub(crate) schedule: ScheduleId,
+    /// A record for each cluster.
+    pub(crate) records: Vec<RunSecret>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
 /// See [`ScheduleOrder`].
 #[derive(Debug)]
 pub(crate) enum ScheduleChange {
@@ -131,6 +146,18 @@ pub(crate) enum ScheduleChange {
     },
     /// It goes.
     Delete { id: ScheduleId },
+}
+
+impl ScheduleChange {
+    /// The secrets that the schedule is to have.
+    pub(super) fn secret(&self) -> Option<ScheduleSecretId> {
+        match self {
+            Self::Create { schedule, .. } | Self::Update { schedule, .. } => {
+                schedule.secret.as_ref().map(|secret| secret.id)
+            }
+            Self::Delete { .. } => None,
+        }
+    }
 }
 
 /// Why the driver did not change a schedule.

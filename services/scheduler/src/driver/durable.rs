@@ -28,6 +28,11 @@ impl Driver {
         for gone in &batch.gone_secrets {
             shared.run_secrets.remove(gone);
         }
+        for left in batch.left_secrets {
+            if let Some(owner) = live.secrets.let_go(left) {
+                shared.run_secrets.unneeded(owner, shared.clock.now());
+            }
+        }
         for (key, schedule) in batch.schedules {
             shared.schedules.set(key, schedule);
         }
@@ -119,12 +124,19 @@ impl Driver {
                 live.schedules.run_finished(*run);
                 shared.relays.run_ended(*run, shared);
                 shared.run_secrets.run_ended(*run, shared.clock.now());
+                if let Some(owner) = live.secrets.run_finished(*run) {
+                    shared.run_secrets.unneeded(owner, shared.clock.now());
+                }
             }
         }
     }
 
     /// Looks over what time changes outside the core.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn sweep(&self, live: &mut Live) {
+        let now = self.shared.clock.now();
+        for owner in live.secrets.expire(now) {
+            self.shared.run_secrets.unneeded(owner, now);
+        }
         let (submissions, reports) = self.outlet.waiting();
         metrics::gauge!(metric::WAITING_COMMANDS, "lane" => "submissions").set(submissions as f64);
         metrics::gauge!(metric::WAITING_COMMANDS, "lane" => "reports").set(reports as f64);

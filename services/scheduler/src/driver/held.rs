@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use windlass_ids::{AttemptId, ClusterUid, RunId};
+use windlass_ids::{AttemptId, ScheduleSecretId};
 use windlass_scheduling::{Change, Effect, Explanation};
 
 use super::command::{Refusal, ScheduleRefusal};
@@ -12,6 +12,7 @@ use super::reservations::Reservation;
 use crate::errors::{SubmitError, Unavailable};
 use crate::executors::Session;
 use crate::read_model::RunEntry;
+use crate::run_secrets::SecretKey;
 use crate::schedules::{FireJob, ScheduleKey};
 use crate::store::{CommitTicket, Deletion, RunSecret, Schedule};
 
@@ -35,7 +36,9 @@ pub(crate) struct Held {
     /// Records of Secrets that are about to be made.
     pub(crate) secrets: Vec<RunSecret>,
     /// Records of Secrets that are gone.
-    pub(crate) gone_secrets: Vec<(RunId, ClusterUid)>,
+    pub(crate) gone_secrets: Vec<SecretKey>,
+    /// Secrets that their schedules have no more, or will never have.
+    pub(crate) left_secrets: Vec<ScheduleSecretId>,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }
@@ -103,6 +106,7 @@ impl Held {
             && self.schedules.is_empty()
             && self.secrets.is_empty()
             && self.gone_secrets.is_empty()
+            && self.left_secrets.is_empty()
             && self.jobs.is_empty()
     }
 

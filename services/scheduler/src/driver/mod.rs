@@ -35,7 +35,8 @@ use crate::store::{CommitBatch, Committed, Store, StoreError};
 
 pub(crate) use command::{
     ChangeOrder, Command, ConnectOrder, DeleteOrder, DeliveredOrder, Disconnected, ExpireOrder, ExplainOrder, Inbox,
-    Limits, Outlet, Refusal, Report, ScheduleChange, ScheduleOrder, ScheduleRefusal, Submission, inbox,
+    Limits, MakeSecretOrder, Outlet, Refusal, Report, ScheduleChange, ScheduleOrder, ScheduleRefusal, Submission,
+    inbox,
 };
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use reservations::{Reservation, Reservations, ReservedKey};
@@ -151,7 +152,7 @@ impl Driver {
                 },
                 _ = sweep.tick() => {
                     metrics::gauge!(metric::HELD_BATCHES).set(held.len() as f64);
-                    self.sweep();
+                    self.sweep(&mut live);
                 }
             }
         }

@@ -11,9 +11,10 @@ use super::ahead::Ahead;
 use super::batch::{Batch, Live, LiveRun};
 use crate::definition::RunDefinition;
 use crate::read_model::{RunEntry, RunMeta, RunRecord};
+use crate::run_secrets::Kept;
 use crate::schedules::Book;
 use crate::shared::{Partition, Shared};
-use crate::store::{RecoveredRun, Recovery, Store, StoreError};
+use crate::store::{RecoveredRun, Recovery, SecretOwner, Store, StoreError};
 
 /// A recovered state, and the first batch that follows from it.
 #[derive(Debug)]
@@ -51,12 +52,16 @@ async fn read(
         core: Scheduler::new(core.clone()),
         runs: BTreeMap::new(),
         schedules: Book::default(),
+        secrets: Kept::default(),
         webhooks: Arc::clone(&shared.webhooks),
     };
     for schedule in std::mem::take(&mut recovery.schedules) {
         let schedule = Arc::new(schedule);
         let key = (schedule.namespace.clone(), schedule.name.clone());
         shared.schedules.set(key, Some(Arc::clone(&schedule)));
+        if let Some(secret) = &schedule.secret {
+            live.secrets.schedule_has(secret, schedule.id);
+        }
         live.schedules.put(schedule);
     }
     while let Some(run) = recovery.runs.next().await {
@@ -68,8 +73,11 @@ async fn read(
         shared.runs.insert(entry);
     }
     let now = shared.clock.now();
-    let is_active = |run| live.runs.contains_key(&run);
-    shared.run_secrets.load(recovery.secrets, now, is_active);
+    let is_needed = |owner: &SecretOwner| match owner {
+        SecretOwner::Run(run) => live.runs.contains_key(run),
+        SecretOwner::Schedule { secret, .. } => live.secrets.has(*secret),
+    };
+    shared.run_secrets.load(recovery.secrets, now, is_needed);
     let mut first = Batch::new(now);
     first.recovered(&mut live);
     tracing::info!(runs = live.runs.len(), epoch = recovery.epoch, "state recovered");
@@ -92,6 +100,9 @@ fn restore(live: &mut Live, run: RecoveredRun) -> Result<RunEntry, String> {
     }
     if let Some(of) = &run.header.fixed.schedule {
         live.schedules.run_began(of.id, run.header.id);
+    }
+    if let Some(secret) = &run.header.fixed.secret {
+        live.secrets.run_uses(secret, run.header.id);
     }
     let header = &run.header;
     let concerned = live.webhooks.concern(header.namespace.as_str());

@@ -32,9 +32,11 @@ impl Batch {
             reservation,
             reply,
         } = order;
+        let made = change.secret().filter(|secret| live.secrets.is_made(*secret));
         let answer = self.change_schedule(live, change);
-        if answer.is_ok() {
-            self.remember(request, reservation);
+        match &answer {
+            Ok(_) => self.remember(request, reservation),
+            Err(_) => self.held.left_secrets.extend(made),
         }
         self.held
             .answers
@@ -45,6 +47,7 @@ impl Batch {
         match change {
             ScheduleChange::Create { schedule, definition } => {
                 live.schedules.admit(&schedule)?;
+                has_secret(live, &schedule)?;
                 Ok(self.put(live, *schedule, Some(definition)))
             }
             ScheduleChange::Update {
@@ -56,6 +59,10 @@ impl Batch {
                 if current.generation + 1 != asked.generation {
                     return Err(Changed::Meanwhile);
                 }
+                has_secret(live, &asked)?;
+                let left = current.secret.as_ref().map(|secret| secret.id);
+                let left = left.filter(|left| asked.secret.as_ref().is_none_or(|kept| kept.id != *left));
+                self.held.left_secrets.extend(left);
                 let before = current.progress.clone();
                 let changed = Schedule {
                     version: current.version + 1,
@@ -76,6 +83,9 @@ impl Batch {
                 let gone = live.schedules.remove(id).ok_or(Changed::Meanwhile)?;
                 self.commit.schedules.push(ScheduleWrite::Delete { schedule: id });
                 self.held
+                    .left_secrets
+                    .extend(gone.secret.as_ref().map(|secret| secret.id));
+                self.held
                     .schedules
                     .push(((gone.namespace.clone(), gone.name.clone()), None));
                 Ok(gone)
@@ -85,6 +95,9 @@ impl Batch {
 
     fn put(&mut self, live: &mut Live, schedule: Schedule, definition: Option<PackedDefinition>) -> Arc<Schedule> {
         let schedule = Arc::new(schedule);
+        if let Some(secret) = &schedule.secret {
+            live.secrets.schedule_has(secret, schedule.id);
+        }
         live.schedules.put(Arc::clone(&schedule));
         let key = (schedule.namespace.clone(), schedule.name.clone());
         self.held.schedules.push((key, Some(Arc::clone(&schedule))));
@@ -214,6 +227,14 @@ impl Batch {
         }
         schedule.settle(plan, self.now, outcome, None, message);
         self.put(live, schedule, None);
+    }
+}
+
+/// Whether the secrets that a schedule is to have are kept. They are not when making them has taken too long.
+fn has_secret(live: &Live, schedule: &Schedule) -> Result<(), Changed> {
+    match &schedule.secret {
+        Some(secret) if !live.secrets.has(secret.id) => Err(Changed::SecretGone),
+        _ => Ok(()),
     }
 }
 

@@ -103,6 +103,12 @@ pub enum SubmitError {
         /// Why.
         error: Box<SecretError>,
     },
+    /// The secrets of the schedule have just been replaced; asked again, the run gets the new ones.
+    #[error("the secrets of schedule {schedule} have just been replaced; repeat the request")]
+    SecretsReplaced {
+        /// The schedule.
+        schedule: String,
+    },
     /// Too many submissions wait.
     #[error("too many submissions are waiting")]
     QueueFull,
@@ -353,7 +359,7 @@ pub enum RenderError {
 
 fn not_made(run: Option<&RunName>, error: &SecretError) -> String {
     match run {
-        None => format!("the secrets of the run cannot be made: {error}"),
+        None => format!("the secrets cannot be made: {error}"),
         Some(run) => format!(
             "run {run} stays PREPARING, since its secrets could not be made: {error}; repeat the request with the same request_id, or cancel the run"
         ),

@@ -39,18 +39,21 @@ pub(crate) trait Call: Sized {
 pub(crate) struct AllCalls {
     secrets: Calls<wire::SecretCall>,
     run_secrets: Calls<wire::RunSecretCall>,
+    schedule_secrets: Calls<wire::ScheduleSecretCall>,
     checks: Calls<wire::ClusterCall>,
 }
 
 impl AllCalls {
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.secrets.waiting.len() + self.run_secrets.waiting.len() + self.checks.waiting.len()
+        let secrets = self.secrets.waiting.len() + self.run_secrets.waiting.len() + self.schedule_secrets.waiting.len();
+        secrets + self.checks.waiting.len()
     }
 
     /// The next call to send.
     pub(crate) fn next(&mut self) -> Option<wire::ConnectResponse> {
         let secrets = self.secrets.next().or_else(|| self.run_secrets.next());
+        let secrets = secrets.or_else(|| self.schedule_secrets.next());
         secrets.or_else(|| self.checks.next())
     }
 
@@ -58,6 +61,7 @@ impl AllCalls {
     pub(crate) fn abandon(&mut self) {
         self.secrets.abandon();
         self.run_secrets.abandon();
+        self.schedule_secrets.abandon();
         self.checks.abandon();
     }
 }
@@ -103,6 +107,7 @@ macro_rules! kinds_of_calls {
 kinds_of_calls! {
     SecretCall => SecretAnswer, secrets;
     RunSecretCall => RunSecretAnswer, run_secrets;
+    ScheduleSecretCall => ScheduleSecretAnswer, schedule_secrets;
     ClusterCall => ClusterAnswer, checks;
 }
 

@@ -2,7 +2,8 @@
 
 use windlass_api::dispatch::v1::ExecutorHello;
 use windlass_api::{
-    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
+    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY,
+    SCHEDULE_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
 };
 use windlass_ids::{ClusterAlias, ClusterUid, Incarnation};
 
@@ -27,6 +28,8 @@ pub(crate) struct Hello {
     pub(crate) secrets: bool,
     /// Whether it carries out RunSecretCalls.
     pub(crate) run_secrets: bool,
+    /// Whether it carries out ScheduleSecretCalls.
+    pub(crate) schedule_secrets: bool,
     /// Whether it carries out ClusterCalls.
     pub(crate) checks: bool,
     /// Version of its program.
@@ -70,6 +73,7 @@ impl Hello {
             local: hello.local_cluster,
             secrets: can(SECRETS_CAPABILITY),
             run_secrets: can(RUN_SECRETS_CAPABILITY),
+            schedule_secrets: can(SCHEDULE_SECRETS_CAPABILITY),
             checks: can(CLUSTER_CHECK_CAPABILITY),
             version: hello.version,
         })

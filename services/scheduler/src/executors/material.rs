@@ -2,9 +2,11 @@
 
 use windlass_api::dispatch::v1::RunContext;
 use windlass_ids::StepIndex;
+use windlass_pipeline::{KeySelector, ResolvedTemplate};
 
 use super::outbox::LaunchMaterial;
 use crate::read_model::RunEntry;
+use crate::store::SharedSecret;
 
 impl LaunchMaterial for RunEntry {
     fn context(&self) -> RunContext {
@@ -32,10 +34,13 @@ impl LaunchMaterial for RunEntry {
 
     fn template_json(&self, template: u32) -> Vec<u8> {
         let templates = &self.meta().definition.resolved().templates;
-        templates
-            .get(template as usize)
-            .map(|template| json(template.as_ref()))
-            .unwrap_or_default()
+        let Some(template) = templates.get(template as usize) else {
+            return Vec::new();
+        };
+        match &self.meta().header.fixed.secret {
+            Some(secret) if template.run_secrets().next().is_some() => json(&with_secret(template, secret)),
+            _ => json(template.as_ref()),
+        }
     }
 
     fn step_name(&self, step: StepIndex) -> String {
@@ -45,6 +50,23 @@ impl LaunchMaterial for RunEntry {
     fn overlay_json(&self, step: StepIndex) -> Vec<u8> {
         json(&self.meta().definition.resolved().overlay(step.0).unwrap_or_default())
     }
+}
+
+/// A template whose variables come from the secrets of a schedule in place of the run's own.
+fn with_secret(template: &ResolvedTemplate, secret: &SharedSecret) -> ResolvedTemplate {
+    let mut template = template.clone();
+    let name = windlass_manifest::schedule_secret_name(&secret.schedule_name, secret.id);
+    let sources = template.merged.env.iter_mut();
+    for source in sources.filter_map(|variable| variable.value_from.as_mut()) {
+        if let Some(selector) = source.run_secret_key_ref.take() {
+            source.secret_key_ref = Some(KeySelector {
+                name: name.clone(),
+                key: selector.key,
+                optional: None,
+            });
+        }
+    }
+    template
 }
 
 /// These types serialise without a fault: their maps have texts as keys.

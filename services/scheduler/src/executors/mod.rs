@@ -180,16 +180,16 @@ impl Executors {
         ask(session, call).await.map(|(_, answer)| answer)
     }
 
-    /// The cluster that an alias means, the only one when it is empty, if all of its executors know secrets of runs.
+    /// The cluster that an alias means, the only one when it is empty, if all of its executors carry out such calls.
     ///
     /// # Errors
     /// See [`CallError`].
-    pub(crate) fn place_of_secrets(&self, alias: &str) -> Result<(ClusterUid, ClusterAlias), CallError> {
+    pub(crate) fn place_of<C: Call>(&self, alias: &str) -> Result<(ClusterUid, ClusterAlias), CallError> {
         let of = |session: &Session| alias.is_empty() || session.alias.0 == alias;
         let session = self.least_busy(alias, of, |_| true)?;
         let known = self.lock();
         let mut others = known.sessions.values().filter(|other| other.cluster == session.cluster);
-        match others.all(|other| other.run_secrets) {
+        match others.all(|other| C::is_known_to(other)) {
             true => Ok((session.cluster.clone(), session.alias.clone())),
             false => Err(CallError::ExecutorTooOld {
                 cluster: session.alias.0.clone(),

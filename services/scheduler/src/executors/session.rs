@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) secrets: bool,
     /// Whether it carries out RunSecretCalls.
     pub(crate) run_secrets: bool,
+    /// Whether it carries out ScheduleSecretCalls.
+    pub(crate) schedule_secrets: bool,
     /// Whether it carries out ClusterCalls.
     pub(crate) checks: bool,
     /// Version of its program.
@@ -74,6 +76,7 @@ impl Session {
             local: hello.local,
             secrets: hello.secrets,
             run_secrets: hello.run_secrets,
+            schedule_secrets: hello.schedule_secrets,
             checks: hello.checks,
             version: hello.version.clone(),
             state: Mutex::new(State {

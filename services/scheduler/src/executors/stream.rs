@@ -10,7 +10,7 @@ use tonic::{Status, Streaming};
 use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_request::Message;
-use windlass_api::{CLUSTER_CHECK_CAPABILITY, RUN_SECRETS_CAPABILITY, SECRETS_CAPABILITY};
+use windlass_api::{CLUSTER_CHECK_CAPABILITY, RUN_SECRETS_CAPABILITY, SCHEDULE_SECRETS_CAPABILITY, SECRETS_CAPABILITY};
 use windlass_scheduling::{Event, Rejection};
 
 use super::convert;
@@ -170,9 +170,14 @@ fn welcome(
     let received = session.tell(|outbox| outbox.received());
     let welcome = wire::SchedulerWelcome {
         protocol: hello.protocol,
-        capabilities: [SECRETS_CAPABILITY, RUN_SECRETS_CAPABILITY, CLUSTER_CHECK_CAPABILITY]
-            .map(str::to_owned)
-            .to_vec(),
+        capabilities: [
+            SECRETS_CAPABILITY,
+            RUN_SECRETS_CAPABILITY,
+            SCHEDULE_SECRETS_CAPABILITY,
+            CLUSTER_CHECK_CAPABILITY,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         installation: partition.installation.to_string(),
         epoch: partition.epoch,
         lease: Some(duration_to_proto(shared.timing.lease)),
@@ -294,6 +299,7 @@ impl Reader {
             Message::Heartbeat(_) => {}
             Message::SecretAnswer(answer) => self.session.answered::<wire::SecretCall>(answer),
             Message::RunSecretAnswer(answer) => self.session.answered::<wire::RunSecretCall>(answer),
+            Message::ScheduleSecretAnswer(answer) => self.session.answered::<wire::ScheduleSecretCall>(answer),
             Message::Draining(_) => report.events.push(Event::ExecutorDraining { incarnation }),
             Message::ClusterAnswer(answer) => self.session.answered::<wire::ClusterCall>(answer),
             Message::Credit(wire::Credit { credit }) => {

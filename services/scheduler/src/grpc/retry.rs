@@ -21,18 +21,33 @@ impl Api {
     ) -> Result<wire::RetryRunResponse, RetryError> {
         let namespace = lookup::namespace(&request.namespace)?;
         if request.validate_only {
-            let (plan, entry) = admission::plan(&self.shared, &namespace, &request).await?;
-            return Ok(answer(&plan, &entry.meta().definition));
+            let (plan, entry, keys) = admission::plan(&self.shared, &namespace, &request).await?;
+            return Ok(wire::RetryRunResponse {
+                secret_keys: keys.into_iter().take(MAX_NAMES).collect(),
+                ..answer(&plan, &entry.meta().definition)
+            });
         }
         let retried = admission::retry(&self.shared, self.checker(), submitter, namespace, request).await?;
         let run = Some(self.run_of(&retried.header));
         let created = retried.created;
         match lookup::entry_of(&self.shared, &retried.header).await {
-            Ok(entry) => Ok(wire::RetryRunResponse {
-                run,
-                created,
-                ..answer(&Plan::of_retried(&entry), &entry.meta().definition)
-            }),
+            Ok(entry) => {
+                let (plan, definition) = (Plan::of_retried(&entry), &entry.meta().definition);
+                let keys: BTreeSet<&str> = match retried.header.fixed.secret {
+                    Some(_) => BTreeSet::new(),
+                    None => plan
+                        .rerun
+                        .iter()
+                        .flat_map(|step| definition.resolved().run_secrets(step.0))
+                        .collect(),
+                };
+                Ok(wire::RetryRunResponse {
+                    run,
+                    created,
+                    secret_keys: keys.into_iter().take(MAX_NAMES).map(str::to_owned).collect(),
+                    ..answer(&plan, definition)
+                })
+            }
             // Asked for long ago: that it was made is all that is known.
             Err(LookupError::HistoryGone { .. }) => Ok(wire::RetryRunResponse {
                 run,
@@ -46,12 +61,6 @@ impl Api {
 
 fn answer(plan: &Plan, definition: &RunDefinition) -> wire::RetryRunResponse {
     let count = |steps: &[_]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
-    let resolved = definition.resolved();
-    let keys: BTreeSet<&str> = plan
-        .rerun
-        .iter()
-        .flat_map(|step| resolved.run_secrets(step.0))
-        .collect();
     wire::RetryRunResponse {
         run: None,
         created: false,
@@ -59,6 +68,6 @@ fn answer(plan: &Plan, definition: &RunDefinition) -> wire::RetryRunResponse {
         reused_steps: definition.source_names(&plan.reused, MAX_NAMES),
         rerun_count: count(&plan.rerun),
         rerun_steps: definition.source_names(&plan.rerun, MAX_NAMES),
-        secret_keys: keys.into_iter().take(MAX_NAMES).map(str::to_owned).collect(),
+        secret_keys: Vec::new(),
     }
 }

@@ -161,6 +161,9 @@ fn of_submit(error: &SubmitError) -> Outline {
             Some(run) => of_secret(error).with("run", run.as_str()),
             None => of_secret(error),
         },
+        SubmitError::SecretsReplaced { schedule } => Outline::new(Code::Unavailable, "SECRETS_REPLACED")
+            .with("schedule", schedule)
+            .retry(RETRY_SOON),
         SubmitError::QueueFull => Outline::new(Code::ResourceExhausted, "QUEUE_FULL")
             .retry(RETRY_SOON)
             .quota("submissions", "the queue of submissions is full"),

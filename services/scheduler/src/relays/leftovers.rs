@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use windlass_ids::{ClusterUid, Namespace, RunId};
+use windlass_ids::{ClusterUid, Namespace, RunId, ScheduleSecretId};
 use windlass_scheduling::RunState;
 
+use super::source::Source;
 use super::{Relays, State, attempts_of};
 use crate::shared::Shared;
 use crate::store::{MAX_PAGE, RunFilter};
@@ -54,6 +55,23 @@ impl Relays {
         // A pod may be kept for longer than its log is read.
         unexplained
             || sources.any(|(_, source)| !source.sealed)
+            || !shared.executors.listed_clusters().contains(cluster)
+    }
+
+    /// As [`Self::may_read`], of all runs that use secrets of a schedule.
+    pub(crate) fn may_read_with(&self, secret: ScheduleSecretId, cluster: &ClusterUid, shared: &Shared) -> bool {
+        let state = self.lock();
+        if !state.keeps_logs {
+            return false;
+        }
+        let uses = |source: &Source| {
+            let shared = source.entry.meta().header.fixed.secret.as_ref();
+            shared.is_some_and(|shared| shared.id == secret)
+        };
+        let mut sources = state.sources.values();
+        state.looking_up > 0
+            || !state.unexplained.is_empty()
+            || sources.any(|source| !source.sealed && uses(source))
             || !shared.executors.listed_clusters().contains(cluster)
     }
 

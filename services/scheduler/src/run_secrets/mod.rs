@@ -1,8 +1,10 @@
-//! Secrets of runs: made in the clusters that use them before the run is queued, and deleted when it has ended (I8). Only an executor
-//! sees a value after this process has; what is known here is where one may be.
+//! Secrets of runs and schedules: made in the clusters that use them before the run is queued, or the schedule is there, and deleted when
+//! the run has ended, or neither the schedule nor a run of it needs them any more (I8). Only an executor sees a value after this process
+//! has; what is known here is where one may be.
 //!
 //! A Secret is on record from before it is made until it is known to be gone, so that none stays behind whoever dies meanwhile.
 
+mod kept;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,15 +14,16 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use windlass_api::dispatch::v1 as dispatch;
-use windlass_api::dispatch::v1::run_secret_call::Action;
-use windlass_ids::{ClusterUid, RunId, Timestamp};
+use windlass_api::dispatch::v1::{run_secret_call, schedule_secret_call};
+use windlass_ids::{ClusterUid, RunId, ScheduleSecretId, Timestamp};
 
+pub(crate) use kept::Kept;
 pub(crate) use sweep::Sweeper;
 
 use crate::errors::SecretError;
 use crate::secrets::refused;
 use crate::shared::Shared;
-use crate::store::RunSecret;
+use crate::store::{RunSecret, SecretOwner};
 
 /// How long a create may still be under way that nobody waits for any more: what an executor may take for a call, and what the API server
 /// may take after that.
@@ -43,10 +46,13 @@ impl fmt::Debug for Values {
     }
 }
 
+/// Whose Secret, in which cluster.
+pub(crate) type SecretKey = (SecretOwner, ClusterUid);
+
 /// The Secrets on record; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct RunSecrets {
-    known: Mutex<BTreeMap<(RunId, ClusterUid), Known>>,
+    known: Mutex<BTreeMap<SecretKey, Known>>,
     changed: Notify,
 }
 
@@ -55,7 +61,7 @@ struct Known {
     secret: RunSecret,
     /// When the last create was sent or answered.
     touched: Timestamp,
-    /// Whether its run has ended, so that it is to go.
+    /// Whether nothing needs it any more, so that it is to go.
     ended: bool,
     /// When it is deleted next.
     due: Timestamp,
@@ -64,20 +70,20 @@ struct Known {
 }
 
 impl RunSecrets {
-    /// What a store has on record, of which the runs that `is_active` have not ended.
-    pub(crate) fn load(&self, secrets: Vec<RunSecret>, now: Timestamp, is_active: impl Fn(RunId) -> bool) {
+    /// What a store has on record, of which something needs those that `is_needed`.
+    pub(crate) fn load(&self, secrets: Vec<RunSecret>, now: Timestamp, is_needed: impl Fn(&SecretOwner) -> bool) {
         let mut known = self.lock();
         known.clear();
         for secret in secrets {
             // Whoever was making it may still be at it.
-            let ended = !is_active(secret.run);
+            let ended = !is_needed(&secret.owner);
             known.insert(key(&secret), Known::new(secret, now, ended));
         }
         drop(known);
         self.changed.notify_one();
     }
 
-    /// Durable records of new runs.
+    /// Durable records of what is about to be made.
     pub(crate) fn add(&self, secrets: Vec<RunSecret>, now: Timestamp) {
         let mut known = self.lock();
         known.extend(
@@ -88,14 +94,19 @@ impl RunSecrets {
     }
 
     /// A record that is durably gone.
-    pub(crate) fn remove(&self, gone: &(RunId, ClusterUid)) {
+    pub(crate) fn remove(&self, gone: &SecretKey) {
         self.lock().remove(gone);
     }
 
     /// A run has ended.
     pub(crate) fn run_ended(&self, run: RunId, now: Timestamp) {
+        self.unneeded(SecretOwner::Run(run), now);
+    }
+
+    /// Nothing needs the Secrets of an owner any more, and nothing will.
+    pub(crate) fn unneeded(&self, owner: SecretOwner, now: Timestamp) {
         let mut any = false;
-        for known in self.lock().values_mut().filter(|known| known.secret.run == run) {
+        for known in self.lock().values_mut().filter(|known| known.secret.owner == owner) {
             known.ended = true;
             known.due = now;
             any = true;
@@ -105,13 +116,20 @@ impl RunSecrets {
         }
     }
 
-    fn of(&self, run: RunId) -> Vec<RunSecret> {
+    /// Whether secrets of a schedule are there and stay for now.
+    pub(crate) fn keeps(&self, id: ScheduleSecretId) -> bool {
+        let is_it = |owner| matches!(owner, SecretOwner::Schedule { secret, .. } if secret == id);
         let known = self.lock();
-        let of_run = known.values().filter(|known| known.secret.run == run);
-        of_run.map(|known| known.secret.clone()).collect()
+        known.values().any(|known| is_it(known.secret.owner) && !known.ended)
     }
 
-    /// A create is sent, or was answered: a Secret that is there after its run's end goes once more.
+    fn of(&self, owner: SecretOwner) -> Vec<RunSecret> {
+        let known = self.lock();
+        let of_owner = known.values().filter(|known| known.secret.owner == owner);
+        of_owner.map(|known| known.secret.clone()).collect()
+    }
+
+    /// A create is sent, or was answered: a Secret that is there although nothing needs it goes once more.
     fn touch(&self, secret: &RunSecret, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(&key(secret)) {
             known.touched = now;
@@ -122,7 +140,7 @@ impl RunSecrets {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(RunId, ClusterUid), Known>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SecretKey, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -139,39 +157,58 @@ impl Known {
     }
 }
 
-fn key(secret: &RunSecret) -> (RunId, ClusterUid) {
-    (secret.run, secret.cluster.clone())
+fn key(secret: &RunSecret) -> SecretKey {
+    (secret.owner, secret.cluster.clone())
 }
 
-/// Makes the Secrets of a run that is being prepared, in all its clusters; those that are there already stay.
+/// Makes the Secrets on record of an owner, in all its clusters; those that are there already stay.
 ///
 /// # Errors
 /// See [`SecretError`].
-pub(crate) async fn make(shared: &Shared, run: RunId, values: &Values) -> Result<(), SecretError> {
-    let makes = shared.run_secrets.of(run).into_iter().map(|secret| async move {
+pub(crate) async fn make(shared: &Shared, owner: SecretOwner, values: &Values) -> Result<(), SecretError> {
+    let makes = shared.run_secrets.of(owner).into_iter().map(|secret| async move {
         let make = dispatch::RunSecretMake { data: values.0.clone() };
         shared.run_secrets.touch(&secret, shared.clock.now());
-        let made = ask(shared, &secret, Action::Make(make)).await;
+        let made = ask(shared, &secret, Some(make)).await;
         shared.run_secrets.touch(&secret, shared.clock.now());
         made
     });
     futures::future::try_join_all(makes).await.map(drop)
 }
 
-async fn ask(shared: &Shared, secret: &RunSecret, action: Action) -> Result<(), SecretError> {
-    let call = dispatch::RunSecretCall {
-        run_id: secret.run.as_bytes().to_vec(),
-        run_name: secret.run_name.0.clone(),
-        namespace: secret.namespace.0.clone(),
-        action: Some(action),
-        ..dispatch::RunSecretCall::default()
-    };
-    let answer = shared.executors.ask_in((&secret.cluster, &secret.alias), call).await?;
-    match answer.refusal {
-        None => Ok(()),
-        Some(refusal) => {
-            let name = windlass_manifest::secret_name(secret.run_name.as_str(), secret.run);
-            Err(refused(refusal, name, secret.namespace.clone()))
+/// Has a Secret made, or deleted when there is nothing to make.
+async fn ask(shared: &Shared, of: &RunSecret, make: Option<dispatch::RunSecretMake>) -> Result<(), SecretError> {
+    let (executors, place) = (&shared.executors, (&of.cluster, &of.alias));
+    let namespace = of.namespace.0.clone();
+    let (refusal, name) = match of.owner {
+        SecretOwner::Run(run) => {
+            use run_secret_call::Action;
+            let call = dispatch::RunSecretCall {
+                run_id: run.as_bytes().to_vec(),
+                run_name: of.owner_name.clone(),
+                namespace,
+                action: Some(make.map_or(Action::Delete(dispatch::RunSecretDelete {}), Action::Make)),
+                ..dispatch::RunSecretCall::default()
+            };
+            let name = windlass_manifest::secret_name(&of.owner_name, run);
+            (executors.ask_in(place, call).await?.refusal, name)
         }
+        SecretOwner::Schedule { secret, schedule } => {
+            use schedule_secret_call::Action;
+            let call = dispatch::ScheduleSecretCall {
+                secret_id: secret.as_bytes().to_vec(),
+                schedule_id: schedule.as_bytes().to_vec(),
+                schedule: of.owner_name.clone(),
+                namespace,
+                action: Some(make.map_or(Action::Delete(dispatch::RunSecretDelete {}), Action::Make)),
+                ..dispatch::ScheduleSecretCall::default()
+            };
+            let name = windlass_manifest::schedule_secret_name(&of.owner_name, secret);
+            (executors.ask_in(place, call).await?.refusal, name)
+        }
+    };
+    match refusal {
+        None => Ok(()),
+        Some(refusal) => Err(refused(refusal, name, of.namespace.clone())),
     }
 }

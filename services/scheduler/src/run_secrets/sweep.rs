@@ -1,4 +1,4 @@
-//! Deletes the Secrets of ended runs once their logs are kept, until they are known to be gone.
+//! Deletes the Secrets that nothing needs any more once the logs of their runs are kept, until they are known to be gone.
 //!
 //! Before that an executor that begins to read a log could not mask their values in it.
 
@@ -8,16 +8,14 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
-use windlass_api::dispatch::v1 as dispatch;
-use windlass_api::dispatch::v1::run_secret_call::Action;
-use windlass_ids::{ClusterUid, RunId, Timestamp};
+use windlass_ids::Timestamp;
 
-use super::{RunSecrets, SETTLED, ask, key};
+use super::{RunSecrets, SETTLED, SecretKey, ask, key};
 use crate::driver::Command;
 use crate::errors::{CallError, SecretError};
 use crate::metric;
 use crate::shared::Shared;
-use crate::store::RunSecret;
+use crate::store::{RunSecret, SecretOwner};
 
 /// Deletions that are under way at a time.
 const AT_A_TIME: usize = 8;
@@ -59,20 +57,30 @@ impl Sweeper {
     }
 
     /// Deletes one; returned when it is gone and cannot come any more.
-    async fn delete(&self, secret: RunSecret) -> Option<(RunId, ClusterUid)> {
+    async fn delete(&self, secret: RunSecret) -> Option<SecretKey> {
         let (secrets, clock) = (&self.shared.run_secrets, &self.shared.clock);
         let began = clock.now();
-        if self.shared.relays.may_read(secret.run, &secret.cluster, &self.shared) {
+        if self.is_read(&secret) {
             secrets.postpone(&secret, began.saturating_add(LOGS));
             return None;
         }
-        let deleted = ask(&self.shared, &secret, Action::Delete(dispatch::RunSecretDelete {})).await;
+        let deleted = ask(&self.shared, &secret, None).await;
         if let Err(error) = &deleted
             && !matches!(error, SecretError::Call(CallError::NoExecutor { .. }))
         {
-            tracing::warn!(run_id = %secret.run, namespace = %secret.namespace, %error, "secret of an ended run not deleted yet");
+            let of = &secret.owner_name;
+            tracing::warn!(%of, namespace = %secret.namespace, %error, "secret that nothing needs is not deleted yet");
         }
         secrets.deleted(&secret, began, clock.now(), deleted)
+    }
+
+    /// Whether a log may still be read with it.
+    fn is_read(&self, secret: &RunSecret) -> bool {
+        let (relays, cluster) = (&self.shared.relays, &secret.cluster);
+        match secret.owner {
+            SecretOwner::Run(run) => relays.may_read(run, cluster, &self.shared),
+            SecretOwner::Schedule { secret, .. } => relays.may_read_with(secret, cluster, &self.shared),
+        }
     }
 }
 
@@ -110,7 +118,7 @@ impl RunSecrets {
         began: Timestamp,
         now: Timestamp,
         deleted: Result<(), SecretError>,
-    ) -> Option<(RunId, ClusterUid)> {
+    ) -> Option<SecretKey> {
         let key = key(secret);
         let mut known = self.lock();
         let known = known.get_mut(&key)?;

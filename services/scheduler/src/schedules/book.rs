@@ -39,6 +39,8 @@ pub(crate) enum Changed {
     TooMany,
     /// It is gone, or somebody else changed it first.
     Meanwhile,
+    /// The secrets that were made for it are gone again.
+    SecretGone,
 }
 
 impl Book {
@@ -253,6 +255,7 @@ mod tests {
             updated_by: String::new(),
             pipeline: String::new(),
             paused: false,
+            secret: None,
             settings: settings(Timing::Once(at(due))),
             progress: ScheduleProgress::new(at(0), Some(at(due))),
         }

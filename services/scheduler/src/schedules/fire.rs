@@ -169,6 +169,7 @@ async fn run_of(
         user,
         traceparent: String::new(),
         time,
+        secret: schedule.secret.clone(),
     };
     Ok(admission::scheduled(&api.shared, api.checker(), scheduled, pipeline).await)
 }

@@ -37,7 +37,7 @@ pub struct CommitBatch {
     pub deleted: Vec<Deletion>,
     /// Schedules that are new, have changed or are gone, in this order. A fire's run and its schedule are in one batch.
     pub schedules: Vec<ScheduleWrite>,
-    /// What becomes of the records of runs' Secrets.
+    /// What becomes of the records of Secrets of runs and schedules.
     pub secrets: Vec<RunSecretWrite>,
 }
 
@@ -143,7 +143,7 @@ pub struct Recovery {
     pub last_time: Timestamp,
     /// The schedules.
     pub schedules: Vec<Schedule>,
-    /// Where Secrets of runs may be, ended ones included.
+    /// Where Secrets of runs and schedules may be, ended and deleted ones included.
     pub secrets: Vec<RunSecret>,
     /// The runs that have not ended, ordered by id. They are read while they are consumed.
     pub runs: RecoveredRuns,

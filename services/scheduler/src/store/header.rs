@@ -6,6 +6,8 @@ use serde_json::Value;
 use windlass_ids::{Namespace, RequestId, RunId, RunName, ScheduleId, Timestamp};
 use windlass_scheduling::{FailureClass, RunState, StepState};
 
+use super::SharedSecret;
+
 /// A run as lists show it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunHeader {
@@ -44,6 +46,8 @@ pub struct RunFixed {
     pub lineage: Option<Lineage>,
     /// The schedule that it is a run of.
     pub schedule: Option<RunSchedule>,
+    /// The secrets of a schedule that it uses in place of its own.
+    pub secret: Option<SharedSecret>,
 }
 
 /// Where a retried run comes from.

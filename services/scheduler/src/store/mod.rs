@@ -39,7 +39,7 @@ pub use error::{HistoryError, StoreError};
 pub use header::{FailedStep, Lineage, Operation, RequestRecord, RunFixed, RunHeader, RunProgress, RunSchedule};
 pub use list::{FoundRun, MAX_PAGE, NamePattern, PageToken, PageTokenError, RunFilter, RunPage};
 pub use replay::Replay;
-pub use run_secret::{RunSecret, RunSecretWrite};
+pub use run_secret::{RunSecret, RunSecretWrite, ScheduleSecret, SecretOwner, SharedSecret};
 pub use schedule::{
     CatchUp, FireOutcome, FireRecord, MAX_FIRES, Overlap, Schedule, ScheduleProgress, ScheduleSettings, ScheduleWrite,
     Timing,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use windlass_ids::{Namespace, RunId, RunName, ScheduleId, Timestamp};
 
-use super::PackedDefinition;
+use super::{PackedDefinition, ScheduleSecret};
 
 /// Most fires that a schedule remembers.
 pub const MAX_FIRES: usize = 20;
@@ -36,6 +36,8 @@ pub struct Schedule {
     pub pipeline: String,
     /// Whether it does not fire.
     pub paused: bool,
+    /// Its secrets.
+    pub secret: Option<ScheduleSecret>,
     /// When it fires, and what is done about late fires.
     pub settings: ScheduleSettings,
     /// How far its fires have come.

@@ -52,6 +52,26 @@ pub(crate) enum Reply {
 /// Decides on a call about the Secret of a run.
 pub(crate) type RunSecretScript = Arc<dyn Fn(&wire::RunSecretCall) -> Reply + Send + Sync>;
 
+/// What is done with a call about a Secret of a schedule.
+pub(crate) type ScheduleSecretScript = Arc<dyn Fn(&wire::ScheduleSecretCall) -> Reply + Send + Sync>;
+
+impl Reply {
+    fn refusal(self) -> Option<wire::SecretRefusal> {
+        let Self::Refused(fault) = self else { return None };
+        Some(wire::SecretRefusal {
+            fault: fault.into(),
+            ..wire::SecretRefusal::default()
+        })
+    }
+
+    fn sends<T>(self, answer: impl FnOnce() -> T) -> Vec<T> {
+        match self {
+            Self::Lost => Vec::new(),
+            Self::Done | Self::Refused(_) => vec![answer()],
+        }
+    }
+}
+
 /// Answers a look at the cluster; with nothing, it is not answered.
 pub(crate) type CheckScript = Arc<dyn Fn(&wire::ClusterCall) -> Option<ClusterCheck> + Send + Sync>;
 
@@ -66,6 +86,8 @@ pub(crate) struct Seen {
     /// Their JSON by the run's id.
     pub(crate) context_json: BTreeMap<String, Vec<u8>>,
     pub(crate) templates: usize,
+    /// Their JSON.
+    pub(crate) template_texts: Vec<String>,
     pub(crate) launches: Vec<(Key, String, u64)>,
     pub(crate) stops: Vec<Key>,
     pub(crate) probes: Vec<Key>,
@@ -95,6 +117,10 @@ pub(crate) struct Seen {
     pub(crate) run_secret_calls: Vec<wire::RunSecretCall>,
     /// Secrets of runs that are there.
     pub(crate) run_secrets: BTreeMap<Vec<u8>, BTreeMap<String, Vec<u8>>>,
+    /// Calls about Secrets of schedules.
+    pub(crate) schedule_secret_calls: Vec<wire::ScheduleSecretCall>,
+    /// Secrets of schedules that are there, by name.
+    pub(crate) schedule_secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Looks at the cluster.
     pub(crate) cluster_calls: Vec<wire::ClusterCall>,
     /// Launch messages in the order of the frames.
@@ -129,6 +155,7 @@ pub(crate) struct Executor {
     script: Script,
     secrets: SecretScript,
     run_secrets: RunSecretScript,
+    schedule_secrets: ScheduleSecretScript,
     checks: CheckScript,
     /// Capabilities that it announces.
     pub(crate) capabilities: Vec<String>,
@@ -155,10 +182,12 @@ impl Executor {
             script: Arc::new(script),
             secrets: Arc::new(|_| None),
             run_secrets: Arc::new(|_| Reply::Done),
+            schedule_secrets: Arc::new(|_| Reply::Done),
             checks: Arc::new(|_| None),
             capabilities: [
                 windlass_api::SECRETS_CAPABILITY,
                 windlass_api::RUN_SECRETS_CAPABILITY,
+                windlass_api::SCHEDULE_SECRETS_CAPABILITY,
                 windlass_api::CLUSTER_CHECK_CAPABILITY,
             ]
             .map(str::to_owned)
@@ -184,6 +213,17 @@ impl Executor {
     ) -> Self {
         Self {
             run_secrets: Arc::new(run_secrets),
+            ..self
+        }
+    }
+
+    /// Does this with calls about Secrets of schedules.
+    pub(crate) fn with_schedule_secrets(
+        self,
+        schedule_secrets: impl Fn(&wire::ScheduleSecretCall) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            schedule_secrets: Arc::new(schedule_secrets),
             ..self
         }
     }
@@ -339,7 +379,11 @@ impl Executor {
                 seen.contexts += 1;
                 seen.context_json.insert(context.run_id, context.context_json);
             }
-            Message::Template(_) => seen.templates += 1,
+            Message::Template(template) => {
+                seen.templates += 1;
+                seen.template_texts
+                    .push(String::from_utf8_lossy(&template.template_json).into_owned());
+            }
             Message::Launches(launches) => {
                 seen.launch_frames += 1;
                 for launch in launches.launches {
@@ -386,26 +430,27 @@ impl Executor {
                 }
             }
             Message::RunSecretCall(call) => {
-                let refusal = match (self.run_secrets)(&call) {
-                    Reply::Refused(fault) => Some(wire::SecretRefusal {
-                        fault: fault.into(),
-                        ..wire::SecretRefusal::default()
-                    }),
-                    Reply::Done => None,
-                    Reply::Lost => {
-                        seen.take_run_secret(call);
-                        return Vec::new();
-                    }
-                };
+                let reply = (self.run_secrets)(&call);
                 let answer = wire::RunSecretAnswer {
                     call: call.call,
-                    refusal,
+                    refusal: reply.refusal(),
                 };
                 match answer.refusal {
                     None => seen.take_run_secret(call),
                     Some(_) => seen.run_secret_calls.push(call),
                 }
-                return vec![frame(&mut seen, 0, connect_request::Message::RunSecretAnswer(answer))];
+                let answer = connect_request::Message::RunSecretAnswer(answer);
+                return reply.sends(|| frame(&mut seen, 0, answer));
+            }
+            Message::ScheduleSecretCall(call) => {
+                let reply = (self.schedule_secrets)(&call);
+                let answer = wire::ScheduleSecretAnswer {
+                    call: call.call,
+                    refusal: reply.refusal(),
+                };
+                seen.take_schedule_secret(call, answer.refusal.is_none());
+                let answer = connect_request::Message::ScheduleSecretAnswer(answer);
+                return reply.sends(|| frame(&mut seen, 0, answer));
             }
             Message::ClusterCall(call) => {
                 seen.cluster_calls.push(call.clone());
@@ -461,6 +506,20 @@ impl Seen {
             Action::Delete(_) => drop(self.run_secrets.remove(&run)),
         }
         self.run_secret_calls.push(call);
+    }
+
+    fn take_schedule_secret(&mut self, call: wire::ScheduleSecretCall, is_done: bool) {
+        use wire::schedule_secret_call::Action;
+        let id = windlass_ids::ScheduleSecretId::from_slice(&call.secret_id).expect("an id");
+        let name = windlass_manifest::schedule_secret_name(&call.schedule, id);
+        match call.action.as_ref().expect("an action") {
+            Action::Make(make) if is_done => {
+                self.schedule_secrets.entry(name).or_insert_with(|| make.data.clone());
+            }
+            Action::Delete(_) if is_done => drop(self.schedule_secrets.remove(&name)),
+            Action::Make(_) | Action::Delete(_) => {}
+        }
+        self.schedule_secret_calls.push(call);
     }
 }
 

@@ -17,15 +17,15 @@ use windlass_ids::Timestamp;
 use crate::executor::{Executor, Identity, Play, Reply};
 use crate::support::{Scheduler, config, ended, eventually, pipeline, reason, submission};
 
-const CANARY: &str = "canary-9f0a2c";
+pub(crate) const CANARY: &str = "canary-9f0a2c";
 /// Its beginning in base64.
-const ENCODED: &[u8] = b"Y2FuYXJ5LTlmMGEy";
+pub(crate) const ENCODED: &[u8] = b"Y2FuYXJ5LTlmMGEy";
 /// A time of a test's clock, and one after that at which no run is PREPARING any more, and later no create under way.
 const NOON: Timestamp = Timestamp::from_millis(1_796_040_000_000);
 const LATER: Timestamp = Timestamp::from_millis(1_796_040_000_000 + 301_000);
 const MUCH_LATER: Timestamp = Timestamp::from_millis(1_796_040_000_000 + 600_000);
 
-fn uses(variable: &str, key: &str) -> model::EnvVar {
+pub(crate) fn uses(variable: &str, key: &str) -> model::EnvVar {
     model::EnvVar {
         name: variable.to_owned(),
         value: None,
@@ -37,13 +37,13 @@ fn uses(variable: &str, key: &str) -> model::EnvVar {
 }
 
 /// Steps `a` and `b` after it, of which `a` uses a secret.
-fn uses_token() -> model::Pipeline {
+pub(crate) fn uses_token() -> model::Pipeline {
     let mut pipeline = pipeline(&[("a", &[]), ("b", &["a"])]);
     pipeline.steps[0].env = vec![uses("TOKEN", "API_TOKEN")];
     pipeline
 }
 
-fn secrets(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn secrets(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     let pairs = pairs.iter();
     pairs
         .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
@@ -95,12 +95,12 @@ fn calls(executor: &Executor) -> (usize, usize) {
 }
 
 /// The fields that a refusal names.
-fn fields(status: &tonic::Status) -> Vec<String> {
+pub(crate) fn fields(status: &tonic::Status) -> Vec<String> {
     let details = status.get_details_bad_request().expect("fields");
     details.field_violations.into_iter().map(|one| one.field).collect()
 }
 
-fn is_in_files(folder: &Path, bytes: &[u8]) -> bool {
+pub(crate) fn is_in_files(folder: &Path, bytes: &[u8]) -> bool {
     let files = std::fs::read_dir(folder).expect("a folder").flatten();
     files.into_iter().any(|entry| match entry.path() {
         path if path.is_dir() => is_in_files(&path, bytes),
@@ -573,19 +573,5 @@ async fn a_retry_wants_the_secrets_of_what_runs_again_and_no_others() {
     assert!(!again.created);
     ended(&mut scheduler.runs(), &retried.run.expect("a run").name).await;
     gone(&executor).await;
-    scheduler.stop().await;
-}
-
-#[tokio::test]
-async fn a_schedule_refuses_secrets_of_runs_and_says_what_works() {
-    let data = tempfile::tempdir().expect("a folder");
-    let scheduler = Scheduler::start(config(data.path())).await;
-    let refused = scheduler.schedule_refused(uses_token()).await;
-    assert_eq!(reason(&refused), "INVALID_SCHEDULE");
-    assert_eq!(
-        fields(&refused),
-        ["pipeline.steps[0].env[0].valueFrom.runSecretKeyRef.key"]
-    );
-    assert!(refused.message().contains("windlass secret put"), "{refused}");
     scheduler.stop().await;
 }

@@ -147,7 +147,7 @@ async fn a_database_of_a_newer_version_is_refused_in_one_line() {
     drop(other);
     let error = SqliteStore::open(options(folder.path())).expect_err("newer");
     let expected = format!(
-        "database {} is of version 7, this program reads up to 4",
+        "database {} is of version 7, this program reads up to 5",
         path.display()
     );
     assert_eq!(error.to_string(), expected);

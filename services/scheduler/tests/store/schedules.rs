@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_ids::{Namespace, RunId, ScheduleId, Timestamp};
+use windlass_ids::{Namespace, RunId, ScheduleId, ScheduleSecretId, Timestamp};
 use windlass_scheduler::store::{
     CatchUp, CommitBatch, DefinitionKind, FireOutcome, FireRecord, Overlap, PackedDefinition, RunFixed, RunSchedule,
-    Schedule, ScheduleProgress, ScheduleSettings, ScheduleWrite, Store as _, StoreError, Timing,
+    RunSecret, RunSecretWrite, Schedule, ScheduleProgress, ScheduleSecret, ScheduleSettings, ScheduleWrite,
+    SecretOwner, Store as _, StoreError, Timing,
 };
 
 use crate::support::{accept, at, change, commit, header, new_run, options, run_id, start};
@@ -47,6 +48,11 @@ fn schedule(version: u64) -> Schedule {
         updated_by: "bob".to_owned(),
         pipeline: "churn".to_owned(),
         paused: true,
+        secret: Some(ScheduleSecret {
+            id: ScheduleSecretId::from_bytes([4; 16]),
+            keys: ["API_TOKEN".to_owned()].into(),
+            clusters: [("uid".into(), "prod".into())].into(),
+        }),
         settings: ScheduleSettings {
             timing: Timing::Cron("30 2 * * *".to_owned()),
             time_zone: "Europe/Berlin".to_owned(),
@@ -210,6 +216,54 @@ async fn a_database_from_before_schedules_is_brought_up_to_date_and_keeps_its_ru
     commit(&store, fire(2, 2, Some(at(100)))).await.expect("commits");
     let found = store.run(run_id(2)).await.expect("reads").expect("there");
     assert_eq!(found.fixed.schedule.and_then(|of| of.time), Some(at(100)));
+}
+
+/// behaviours E31
+#[tokio::test]
+async fn i8_the_secrets_of_schedules_are_on_record_beside_those_of_runs_that_were_there_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, _, _) = start(options(folder.path())).await;
+    let path = store.path();
+    drop(store);
+    // As version 4 left it.
+    let old = rusqlite::Connection::open(&path).expect("opens");
+    old.execute_batch(
+        "ALTER TABLE run_secret DROP COLUMN schedule; UPDATE meta SET schema_version = 4; \
+         INSERT INTO run_secret VALUES (x'07070707070707070707070707070707', 'uid', 'prod', 'ml', 'churn-1');",
+    )
+    .expect("goes back");
+    drop(old);
+    let of_run = RunSecret {
+        owner: SecretOwner::Run(RunId::from_bytes([7; 16])),
+        owner_name: "churn-1".to_owned(),
+        cluster: "uid".into(),
+        alias: "prod".into(),
+        namespace: "ml".into(),
+    };
+    let of_schedule = |secret: u8| RunSecret {
+        owner: SecretOwner::Schedule {
+            secret: ScheduleSecretId::from_bytes([secret; 16]),
+            schedule: ID,
+        },
+        owner_name: "nightly".to_owned(),
+        ..of_run.clone()
+    };
+    let (store, recovery, _) = start(options(folder.path())).await;
+    assert_eq!(recovery.secrets, [of_run.clone()]);
+    let writes = |secrets: Vec<RunSecretWrite>| CommitBatch {
+        secrets,
+        ..CommitBatch::default()
+    };
+    let puts = [8, 9].map(|secret| RunSecretWrite::Put(of_schedule(secret)));
+    commit(&store, writes(puts.to_vec())).await.expect("commits");
+    let gone = RunSecretWrite::Delete {
+        owner: of_schedule(8).owner,
+        cluster: "uid".into(),
+    };
+    commit(&store, writes(vec![gone])).await.expect("commits");
+    drop(store);
+    let (_store, recovery, _) = start(options(folder.path())).await;
+    assert_eq!(recovery.secrets, [of_run, of_schedule(9)]);
 }
 
 fn rusqlite_count(store: &windlass_scheduler::store::sqlite::SqliteStore, sql: &str) -> i64 {

@@ -4,6 +4,8 @@ mod export;
 mod show;
 mod spec;
 
+use std::path::Path;
+
 use serde_json::json;
 use tonic::{Response, Status};
 use windlass_api::convert::{parameters_to_proto, pipeline_to_proto};
@@ -79,7 +81,10 @@ macro_rules! call {
 
 async fn create(global: &GlobalArgs, args: &ScheduleCreateArgs) -> Result<Exit> {
     // Everything is checked before anything is reached.
+    let is_stdin = args.pipeline.file == Path::new("-");
+    super::secret::check_stdin(&args.secrets, is_stdin.then_some("FILE"))?;
     let file = read(&args.pipeline)?;
+    let secrets = super::secret::of_run(&args.secrets)?;
     let spec = spec::of(&args.timing)?;
     if spec.timing.is_none() {
         return Err(
@@ -95,6 +100,7 @@ async fn create(global: &GlobalArgs, args: &ScheduleCreateArgs) -> Result<Exit> 
             pipeline: Some(pipeline_to_proto(file.pipeline())),
             parameters: parameters_to_proto(file.parameters()),
             paused: args.paused,
+            secrets: secrets.clone(),
         };
         let made = call!(session, create_schedule, request).map_err(|error| spec::locate(error, Some(&file)))?;
         let schedule = present(made.schedule)?;
@@ -104,6 +110,8 @@ async fn create(global: &GlobalArgs, args: &ScheduleCreateArgs) -> Result<Exit> 
 }
 
 async fn update(global: &GlobalArgs, args: &ScheduleUpdateArgs) -> Result<Exit> {
+    let is_stdin = args.file.as_deref() == Some(Path::new("-"));
+    super::secret::check_stdin(&args.secrets, is_stdin.then_some("FILE"))?;
     let file = args.file.as_ref().map(|file| {
         read(&PipelineArgs {
             file: file.clone(),
@@ -116,6 +124,7 @@ async fn update(global: &GlobalArgs, args: &ScheduleUpdateArgs) -> Result<Exit> 
         return Err(CliError::bad_input("nothing to change")
             .hint("`windlass schedule update --help` lists what can be changed"));
     }
+    let secrets = super::secret::of_run(&args.secrets)?;
     super::with_session(global, async |session| {
         let request = wire::UpdateScheduleRequest {
             namespace: session.namespace.clone(),
@@ -129,6 +138,7 @@ async fn update(global: &GlobalArgs, args: &ScheduleUpdateArgs) -> Result<Exit> 
                 .unwrap_or_default(),
             paused: false,
             update_mask: Some(prost_types::FieldMask { paths: paths.clone() }),
+            secrets: secrets.clone(),
         };
         let changed = call!(session, update_schedule, request).map_err(|error| spec::locate(error, file.as_ref()))?;
         let schedule = present(changed.schedule)?;

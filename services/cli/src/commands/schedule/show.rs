@@ -70,6 +70,7 @@ pub(super) fn all(schedule: &wire::Schedule, now: Timestamp) -> String {
         ("overlap", Some(word(spec.overlap_policy().as_str_name()))),
         ("late after", duration(spec.start_deadline)),
         ("catch up", Some(catch_up(&spec))),
+        ("secrets", Some(schedule.secret_keys.join(" "))),
         ("labels", Some(labels.collect::<Vec<_>>().join(" "))),
         ("by", Some(schedule.updated_by.clone())),
         ("fires", Some(counts)),

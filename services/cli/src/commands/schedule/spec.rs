@@ -78,6 +78,7 @@ pub(super) fn changes(args: &ScheduleUpdateArgs) -> Result<(wire::ScheduleSpec, 
         ("spec.labels", !spec.labels.is_empty() || args.no_labels),
         ("pipeline", args.file.is_some()),
         ("parameters", args.file.is_some()),
+        ("secrets", args.secrets.any()),
     ];
     let rest = rest.into_iter().filter(|(_, changes)| *changes).map(|(path, _)| path);
     let paths = timing.into_iter().chain(rest).map(str::to_owned).collect();
@@ -207,6 +208,10 @@ mod tests {
                 overlap: Some(OverlapChoice::Allow),
                 ..TimingArgs::default()
             },
+            secrets: RunSecretArgs {
+                secret_stdin: Some("API_TOKEN".to_owned()),
+                ..RunSecretArgs::default()
+            },
             no_start: true,
             no_end: false,
             no_labels: false,
@@ -221,7 +226,8 @@ mod tests {
                 "spec.interval",
                 "spec.start_time",
                 "spec.end_time",
-                "spec.overlap_policy"
+                "spec.overlap_policy",
+                "secrets"
             ]
         );
         assert_eq!(spec.time_zone, "", "it only says how --end is read");

@@ -32,6 +32,7 @@ async fn make(bench: &Bench) {
         updated_by: "ana".to_owned(),
         pipeline: "churn".to_owned(),
         paused: false,
+        secret: None,
         settings: ScheduleSettings {
             overlap: Overlap::Allow,
             catch_up: crate::store::CatchUp::All,

@@ -15,15 +15,16 @@ use windlass_ids::{Namespace, ScheduleId, Timestamp};
 use super::mask::{Mask, merged};
 use super::read::{Detail, resource_name};
 use super::{Fresh, invalid};
-use crate::admission::{self, Checked, Size, name_fault};
+use crate::admission::{self, Checked, Size, Wanted, name_fault};
 use crate::driver::{Command, Reservation, ScheduleChange, ScheduleOrder, ScheduleRefusal};
-use crate::errors::{FieldProblem, ScheduleError, Unavailable};
+use crate::errors::{FieldProblem, ScheduleError, SubmitError, Unavailable};
 use crate::grpc::Api;
 use crate::lookup;
+use crate::run_secrets::Values;
 use crate::schedules::{Calendar, Changed, MAX_SCHEDULES, settings_from_proto};
 use crate::store::{
-    DefinitionKind, Operation, PackedDefinition, RequestRecord, Schedule, ScheduleProgress, ScheduleSettings,
-    StoreError,
+    DefinitionKind, Operation, PackedDefinition, RequestRecord, Schedule, ScheduleProgress, ScheduleSecret,
+    ScheduleSettings, StoreError,
 };
 
 /// How often a change is tried anew because somebody else's came first.
@@ -33,13 +34,15 @@ impl Api {
     pub(super) async fn create(
         &self,
         user: String,
-        request: wire::CreateScheduleRequest,
+        mut request: wire::CreateScheduleRequest,
     ) -> Result<wire::CreateScheduleResponse, ScheduleError> {
         let mut problems = Vec::new();
         if let Some(fault) = name_fault(&request.schedule) {
             problems.push(FieldProblem::new("schedule", "BAD_VALUE", fault));
         }
         let namespace = lookup::namespace(&request.namespace)?;
+        let secrets = take_values(&mut request.secrets);
+        problems.extend(admission::form_problems(&secrets));
         let (request, content) = self
             .content(request, |request| std::mem::take(&mut request.request_id))
             .await?;
@@ -65,12 +68,26 @@ impl Api {
             .checked(&namespace, request.pipeline.take(), parameters.clone())
             .await
             .map_err(|found| problems.extend(found));
-        let (Ok(settings), Ok(checked), true) = (settings, checked, problems.is_empty()) else {
+        let (Ok(settings), Ok(mut checked), true) = (settings, checked, problems.is_empty()) else {
             return Err(ScheduleError::Invalid(problems));
         };
         self.room()?;
+        let wanted = admission::wanted_secret(&self.shared, &mut checked, Some(&secrets), None).map_err(refused)?;
+        // Before anything is made for it. That the name is free counts when it is taken.
+        if self.find(&namespace, &request.schedule).is_ok() {
+            return Err(ScheduleError::Exists {
+                namespace,
+                schedule: request.schedule,
+            });
+        }
+        let pipeline = checked.resolved.name.clone();
+        let definition = self.packed(checked, parameters).await?;
+        let id = new_id(now);
+        let secret = self
+            .secret((&namespace, &request.schedule, id), wanted, &secrets)
+            .await?;
         let schedule = Schedule {
-            id: new_id(now),
+            id,
             namespace: namespace.clone(),
             name: request.schedule,
             version: 1,
@@ -79,14 +96,15 @@ impl Api {
             created_by: user.clone(),
             updated: now,
             updated_by: user,
-            pipeline: checked.resolved.name.clone(),
+            pipeline,
             paused: request.paused,
+            secret,
             progress: progress(&settings, now),
             settings,
         };
         let change = ScheduleChange::Create {
             schedule: Box::new(schedule.clone()),
-            definition: self.packed(checked, parameters).await?,
+            definition,
         };
         let made = self.hand_over(change, record, reservation).await?;
         let made = made.map_err(|refused| refusal(refused, &schedule))?;
@@ -100,10 +118,15 @@ impl Api {
     pub(super) async fn update(
         &self,
         user: String,
-        request: wire::UpdateScheduleRequest,
+        mut request: wire::UpdateScheduleRequest,
     ) -> Result<wire::Schedule, ScheduleError> {
         let mask = Mask::of(&request).map_err(ScheduleError::Invalid)?;
         let namespace = lookup::namespace(&request.namespace)?;
+        let secrets = take_values(&mut request.secrets);
+        let problems = admission::form_problems(&secrets);
+        if !problems.is_empty() {
+            return Err(ScheduleError::Invalid(problems));
+        }
         let (request, content) = self
             .content(request, |request| std::mem::take(&mut request.request_id))
             .await?;
@@ -116,7 +139,7 @@ impl Api {
             let Fresh::New(record, reservation) = fresh else {
                 return self.shown(&current, Detail::FULL).await;
             };
-            let change = self.update_of(&current, &user, &request, &mask).await?;
+            let change = self.update_of(&current, &user, (&request, &secrets), &mask).await?;
             match self.hand_over(change, record, reservation).await? {
                 Ok(changed) => return self.shown(&changed, Detail::FULL).await,
                 // The request id is free again, so that it is asked for anew.
@@ -132,7 +155,7 @@ impl Api {
         &self,
         current: &Schedule,
         user: &str,
-        request: &wire::UpdateScheduleRequest,
+        (request, secrets): (&wire::UpdateScheduleRequest, &Values),
         mask: &Mask,
     ) -> Result<ScheduleChange, ScheduleError> {
         let mut problems = Vec::new();
@@ -150,7 +173,8 @@ impl Api {
         }
         let mut definition = None;
         let mut pipeline = current.pipeline.clone();
-        if mask.pipeline || mask.parameters {
+        let mut wanted = Wanted::Present(current.secret.clone());
+        if mask.pipeline || mask.parameters || mask.secrets {
             let stored = self.stored_pipeline(current.id).await?;
             let new = if mask.pipeline {
                 request.pipeline.clone()
@@ -163,9 +187,17 @@ impl Api {
                 stored.parameters
             };
             match self.checked(&current.namespace, new, parameters.clone()).await {
-                Ok(checked) => {
+                Ok(mut checked) => {
+                    let given = mask.secrets.then_some(secrets);
+                    match admission::wanted_secret(&self.shared, &mut checked, given, current.secret.as_ref()) {
+                        Ok(found) => wanted = found,
+                        Err(SubmitError::Invalid(found)) => problems.extend(found),
+                        Err(error) => return Err(error.into()),
+                    }
                     pipeline.clone_from(&checked.resolved.name);
-                    definition = Some(self.packed(checked, parameters).await?);
+                    if mask.pipeline || mask.parameters {
+                        definition = Some(self.packed(checked, parameters).await?);
+                    }
                 }
                 Err(found) => problems.extend(found),
             }
@@ -174,6 +206,8 @@ impl Api {
             return Err(ScheduleError::Invalid(problems));
         }
         self.room()?;
+        let of = (&current.namespace, current.name.as_str(), current.id);
+        let secret = self.secret(of, wanted, secrets).await?;
         let paused = if mask.paused { request.paused } else { current.paused };
         // What came due while it was paused is not caught up.
         retimed |= current.paused && !paused;
@@ -183,6 +217,7 @@ impl Api {
             updated_by: user.to_owned(),
             pipeline,
             paused,
+            secret,
             progress: progress(&settings, now),
             settings,
             ..current.clone()
@@ -316,17 +351,26 @@ impl Api {
         pipeline: Option<WirePipeline>,
         parameters: BTreeMap<String, prost_types::Value>,
     ) -> Result<Checked, Vec<FieldProblem>> {
-        let checked = admission::check(
+        admission::check(
             &self.shared.lanes,
             self.checker(),
             namespace.clone(),
             pipeline,
             parameters,
         )
-        .await?;
-        match admission::scheduled_problems(&checked.pipeline) {
-            problems if problems.is_empty() => Ok(checked),
-            problems => Err(problems),
+        .await
+    }
+
+    /// The secrets that a schedule is to have; new ones are made.
+    async fn secret(
+        &self,
+        of: (&Namespace, &str, ScheduleId),
+        wanted: Wanted,
+        given: &Values,
+    ) -> Result<Option<ScheduleSecret>, ScheduleError> {
+        match wanted {
+            Wanted::Present(secret) => Ok(secret),
+            Wanted::New(clusters) => Ok(Some(admission::make_secret(&self.shared, of, given, clusters).await?)),
         }
     }
 
@@ -384,7 +428,22 @@ fn refusal(refused: Changed, schedule: &Schedule) -> ScheduleError {
             namespace,
             schedule: name,
         },
+        Changed::SecretGone => Unavailable::OutcomeUnknown.into(),
     }
+}
+
+/// What is wrong with secrets is wrong with the schedule.
+fn refused(error: SubmitError) -> ScheduleError {
+    match error {
+        SubmitError::Invalid(problems) => ScheduleError::Invalid(problems),
+        error => error.into(),
+    }
+}
+
+/// The values of a request, of which the keys stay in it: nothing that follows from a value is stored, the hash of the request included (I8).
+fn take_values(secrets: &mut BTreeMap<String, Vec<u8>>) -> Values {
+    let taken = secrets.iter_mut();
+    Values(taken.map(|(key, value)| (key.clone(), std::mem::take(value))).collect())
 }
 
 /// A version 7 UUID: milliseconds, then random bits.

@@ -32,6 +32,7 @@ pub(super) struct Mask {
     pub(super) pipeline: bool,
     pub(super) parameters: bool,
     pub(super) paused: bool,
+    pub(super) secrets: bool,
 }
 
 impl Mask {
@@ -57,6 +58,7 @@ impl Mask {
                 ("pipeline", _) => mask.pipeline = true,
                 ("parameters", _) => mask.parameters = true,
                 ("paused", _) => mask.paused = true,
+                ("secrets", _) => mask.secrets = true,
                 (_, Some(field)) => drop(mask.fields.insert(field)),
                 (path, None) => problems.push(unknown(path)),
             }
@@ -85,6 +87,7 @@ impl Mask {
             ("pipeline", request.pipeline.is_some(), self.pipeline),
             ("parameters", !request.parameters.is_empty(), self.parameters),
             ("paused", request.paused, self.paused),
+            ("secrets", !request.secrets.is_empty(), self.secrets),
         ];
         for (field, is_set, is_named) in others {
             if is_set && !is_named {
@@ -161,7 +164,7 @@ fn unknown(path: &str) -> FieldProblem {
     let path: String = path.chars().take(64).collect();
     let known: Vec<_> = SPEC.iter().map(|field| format!("spec.{field}")).collect();
     let text = format!(
-        "unknown path {path:?}; known are spec, {}, pipeline, parameters, paused",
+        "unknown path {path:?}; known are spec, {}, pipeline, parameters, paused, secrets",
         known.join(", ")
     );
     FieldProblem::new("updateMask", "UNKNOWN_FIELD", text)

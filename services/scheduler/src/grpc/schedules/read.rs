@@ -158,6 +158,11 @@ impl Api {
             active_runs: Vec::new(),
             started_count: progress.started,
             skipped_count: progress.skipped,
+            secret_keys: schedule
+                .secret
+                .iter()
+                .flat_map(|secret| secret.keys.iter().cloned())
+                .collect(),
         };
         let most = if detail == Detail::Line { 1 } else { usize::MAX };
         for fire in progress.fires.iter().rev().take(most) {

@@ -57,6 +57,7 @@ impl Api {
             user,
             traceparent,
             time: self.shared.clock.now(),
+            secret: schedule.secret.clone(),
         };
         let pipeline = self.stored_pipeline(schedule.id).await?;
         let (made, named) = admission::scheduled(&self.shared, self.checker(), scheduled, pipeline).await?;

@@ -54,6 +54,10 @@ fn all() -> Vec<Status> {
             run: windlass_ids::RunId::from_bytes([7; 16]),
         }
         .into(),
+        SubmitError::SecretsReplaced {
+            schedule: "nightly".to_owned(),
+        }
+        .into(),
         SubmitError::StoreFull.into(),
         SubmitError::QueueFull.into(),
         SubmitError::Unavailable(Unavailable::OutcomeUnknown).into(),

@@ -2,12 +2,12 @@
 
 use prost::Message;
 use windlass_api::journal::v1 as stored;
-use windlass_ids::{RunId, RunName, ScheduleId, Timestamp};
+use windlass_ids::{RunId, RunName, ScheduleId, ScheduleSecretId, Timestamp};
 use windlass_scheduling::{FailureClass, StepState};
 
 use super::CodecError;
 use super::change::{code, optional_code};
-use crate::store::{FailedStep, Lineage, RunFixed, RunProgress, RunSchedule};
+use crate::store::{FailedStep, Lineage, RunFixed, RunProgress, RunSchedule, SharedSecret};
 
 pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
     let parameters = fixed.parameters.iter();
@@ -24,6 +24,11 @@ pub(crate) fn encode_fixed(fixed: &RunFixed) -> Vec<u8> {
             id: schedule.id.as_bytes().to_vec(),
             name: schedule.name.clone(),
             time: schedule.time.map(Timestamp::as_millis),
+        }),
+        secret: fixed.secret.as_ref().map(|secret| stored::SharedSecret {
+            id: secret.id.as_bytes().to_vec(),
+            schedule_id: secret.schedule.as_bytes().to_vec(),
+            schedule: secret.schedule_name.clone(),
         }),
     }
     .encode_to_vec()
@@ -44,6 +49,7 @@ pub(crate) fn decode_fixed(bytes: &[u8]) -> Result<RunFixed, CodecError> {
         traceparent: fixed.traceparent,
         lineage: fixed.lineage.map(decode_lineage).transpose()?,
         schedule: fixed.schedule.map(decode_schedule).transpose()?,
+        secret: fixed.secret.map(decode_secret).transpose()?,
     })
 }
 
@@ -75,6 +81,14 @@ fn decode_schedule(schedule: stored::RunSchedule) -> Result<RunSchedule, CodecEr
         id: ScheduleId::from_slice(&schedule.id).ok_or(CodecError::Missing("id of a schedule"))?,
         name: schedule.name,
         time: schedule.time.map(Timestamp::from_millis),
+    })
+}
+
+fn decode_secret(secret: stored::SharedSecret) -> Result<SharedSecret, CodecError> {
+    Ok(SharedSecret {
+        id: ScheduleSecretId::from_slice(&secret.id).ok_or(CodecError::Missing("id of secrets"))?,
+        schedule: ScheduleId::from_slice(&secret.schedule_id).ok_or(CodecError::Missing("schedule of secrets"))?,
+        schedule_name: secret.schedule,
     })
 }
 
@@ -138,13 +152,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lineage_comes_back_and_a_header_of_before_has_none() {
+    fn a_lineage_and_shared_secrets_come_back_and_a_header_of_before_has_none() {
         let run = |number| RunId::from_bytes([number; 16]);
         let fixed = RunFixed {
             lineage: Some(Lineage {
                 retry_of: (run(2), RunName::from("churn-2")),
                 workspace: run(1),
                 sources: [(run(1), "churn-1".into()), (run(2), "churn-2".into())].into(),
+            }),
+            secret: Some(SharedSecret {
+                id: ScheduleSecretId::from_bytes([3; 16]),
+                schedule: ScheduleId::from_bytes([4; 16]),
+                schedule_name: "nightly".to_owned(),
             }),
             ..RunFixed::default()
         };

@@ -5,11 +5,13 @@ use std::time::Duration;
 use prost::Message as _;
 use windlass_api::journal::v1 as stored;
 use windlass_api::journal::v1::stored_schedule::Timing as StoredTiming;
-use windlass_ids::{Namespace, RunId, RunName, ScheduleId, Timestamp};
+use windlass_ids::{ClusterAlias, ClusterUid, Namespace, RunId, RunName, ScheduleId, ScheduleSecretId, Timestamp};
 
 use super::CodecError;
 use super::change::code;
-use crate::store::{CatchUp, FireOutcome, FireRecord, Overlap, Schedule, ScheduleProgress, ScheduleSettings, Timing};
+use crate::store::{
+    CatchUp, FireOutcome, FireRecord, Overlap, Schedule, ScheduleProgress, ScheduleSecret, ScheduleSettings, Timing,
+};
 
 /// What has no column of its own.
 pub(crate) fn encode_schedule(schedule: &Schedule) -> Vec<u8> {
@@ -42,8 +44,29 @@ pub(crate) fn encode_schedule(schedule: &Schedule) -> Vec<u8> {
         fires: progress.fires.iter().map(encode_fire).collect(),
         started: progress.started,
         skipped: progress.skipped,
+        secret: schedule.secret.as_ref().map(encode_secret),
     }
     .encode_to_vec()
+}
+
+fn encode_secret(secret: &ScheduleSecret) -> stored::ScheduleSecret {
+    let clusters = secret.clusters.iter();
+    stored::ScheduleSecret {
+        id: secret.id.as_bytes().to_vec(),
+        keys: secret.keys.iter().cloned().collect(),
+        clusters: clusters.map(|(uid, alias)| (uid.0.clone(), alias.0.clone())).collect(),
+    }
+}
+
+fn decode_secret(secret: stored::ScheduleSecret) -> Result<ScheduleSecret, CodecError> {
+    let clusters = secret.clusters.into_iter();
+    Ok(ScheduleSecret {
+        id: ScheduleSecretId::from_slice(&secret.id).ok_or(CodecError::Missing("id of secrets"))?,
+        keys: secret.keys.into_iter().collect(),
+        clusters: clusters
+            .map(|(uid, alias)| (ClusterUid(uid), ClusterAlias(alias)))
+            .collect(),
+    })
 }
 
 fn encode_fire(fire: &FireRecord) -> stored::StoredFire {
@@ -105,6 +128,7 @@ pub(crate) fn decode_schedule(
         updated_by: found.updated_by,
         pipeline: found.pipeline,
         paused: found.paused,
+        secret: found.secret.map(decode_secret).transpose()?,
         settings,
         progress: ScheduleProgress {
             position: time(found.position),

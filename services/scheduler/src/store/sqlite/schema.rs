@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_schedules.sql"),
     include_str!("migrations/0003_run_secrets.sql"),
     include_str!("migrations/0004_retention.sql"),
+    include_str!("migrations/0005_schedule_secrets.sql"),
 ];
 
 /// The version that this program writes, and the newest that it reads.

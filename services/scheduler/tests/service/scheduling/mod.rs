@@ -3,12 +3,12 @@
 mod exporting;
 mod firing;
 mod managing;
+mod secrets;
 
 use std::time::Duration;
 
 use prost_types::FieldMask;
 use windlass_api::convert::timestamp_from_proto;
-use windlass_api::pipeline::v1::Pipeline;
 use windlass_api::run::v1 as run;
 use windlass_api::run::v1::RunState;
 use windlass_api::schedule::v1 as wire;
@@ -40,16 +40,6 @@ impl Scheduler {
         })
         .await;
         (scheduler, clock)
-    }
-
-    /// Why a schedule of this pipeline is not made.
-    pub(crate) async fn schedule_refused(&self, pipeline: Pipeline) -> tonic::Status {
-        let request = wire::CreateScheduleRequest {
-            pipeline: Some(pipeline),
-            ..creation("nightly", spec("0 4 * * *"))
-        };
-        let created = self.schedules().create_schedule(request).await;
-        created.expect_err("refused")
     }
 
     fn schedules(&self) -> Client {
