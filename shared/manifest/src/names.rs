@@ -163,7 +163,7 @@ mod tests {
         let name =
             |schedule: &str, secret: u8| schedule_secret_name(schedule, ScheduleSecretId::from_bytes([secret; 16]));
         // Pods that are to start carry it.
-        assert_eq!(name("nightly", 7), "nightly-XXXX");
+        assert_eq!(name("nightly", 7), "nightly-xrtm9zn7pjtsbxzd");
         assert_ne!(name("nightly", 8), name("nightly", 7));
         assert_ne!(name("nightly", 7), owner_name("nightly", RunId::from_bytes([7; 16])));
     }

@@ -2,4 +2,5 @@
 
 mod kept;
 mod of_runs;
+mod of_schedules;
 mod support;

@@ -2,21 +2,22 @@
 //! when everything dies in between.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use windlass_api::convert::pipeline_to_proto;
 use windlass_api::run::v1::{CancelRunRequest, ListRunsRequest, Run, RunState, StepState, SubmitRunRequest};
-use windlass_local_cluster::{Action, FaultConfig, Rule};
+use windlass_local_cluster::Action;
 use windlass_tests::binaries::binary;
 use windlass_tests::client::{steps, submit_request, watch_to_end};
 use windlass_tests::deployment::{Deployment, Options, Part};
 use windlass_tests::pipelines::from_json;
 use windlass_tests::wait::{is_alive, until};
 
-use crate::support::{Canaries, Said, checks, prints, windlass, windlass_with};
+use crate::support::{
+    Canaries, Said, checks, on_secrets, prints, remain, secrets_with, set_faults, windlass, windlass_with, written,
+};
 
 /// More commits than the run can take.
 const MOST_COMMITS: u64 = 100;
@@ -25,49 +26,14 @@ fn of_run(key: &str) -> Value {
     json!({"runSecretKeyRef": {"key": key}})
 }
 
-async fn kube(deployment: &Deployment) -> kube::Client {
-    let kubeconfig = kube::config::Kubeconfig::read_from(deployment.kubeconfig()).expect("a kubeconfig");
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await;
-    kube::Client::try_from(config.expect("a config")).expect("a client")
-}
-
 /// The Secrets of runs that are there.
 async fn secrets(deployment: &Deployment) -> Vec<Secret> {
-    let of_runs = ListParams::default().labels("windlass.dev/run-id");
-    let all = Api::<Secret>::all(kube(deployment).await).list(&of_runs).await;
-    all.expect("listed").items
+    secrets_with(deployment, "windlass.dev/run-id").await
 }
 
 /// Waits until none is there.
 async fn gone(deployment: &Deployment) {
-    until("the Secrets of runs are gone", async || {
-        match secrets(deployment).await {
-            found if found.is_empty() => Ok(()),
-            found => Err(format!("{} are there", found.len())),
-        }
-    })
-    .await;
-}
-
-/// What the cluster's clients meet from now on.
-async fn set_faults(deployment: &Deployment, rules: Vec<Rule>) {
-    let faults = FaultConfig {
-        rules,
-        ..FaultConfig::default()
-    };
-    let request = http::Request::put("/local-cluster/faults")
-        .header("content-type", "application/json")
-        .body(serde_json::to_vec(&faults).expect("JSON"))
-        .expect("a request");
-    kube(deployment).await.request_text(request).await.expect("set");
-}
-
-fn on_secrets(verb: &str, action: Action) -> Rule {
-    Rule {
-        verb: Some(verb.to_owned()),
-        resource: Some("secrets".to_owned()),
-        ..Rule::new(action)
-    }
+    remain(deployment, "windlass.dev/run-id", 0).await;
 }
 
 /// A step that is right when it has the value, and writes when it started; and clean-up after it.
@@ -258,7 +224,7 @@ async fn i8_e31_everything_dies_before_the_deletion_and_the_next_ones_delete() {
     assert_eq!(watch_to_end(&deployment, &run.name).await.state(), RunState::Succeeded);
     until("a deletion has failed", async || {
         let log = deployment.log(Part::Scheduler);
-        log.contains("secret of an ended run not deleted yet")
+        log.contains("secret that nothing needs is not deleted yet")
             .then_some(())
             .ok_or(log)
     })
@@ -272,12 +238,6 @@ async fn i8_e31_everything_dies_before_the_deletion_and_the_next_ones_delete() {
         deployment.start_part(part);
     }
     gone(&deployment).await;
-}
-
-fn written(folder: &Path, name: &str, content: &str) -> String {
-    let path = folder.join(name);
-    std::fs::write(&path, content).expect("a file");
-    path.display().to_string()
 }
 
 /// behaviours E31: the token in plain text in every pod.

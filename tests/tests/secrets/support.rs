@@ -6,10 +6,14 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use windlass_local_cluster::{Action, FaultConfig, Rule};
 use windlass_tests::binaries::binary;
 use windlass_tests::deployment::{Deployment, Part, TOKEN};
+use windlass_tests::wait::until;
 
 /// What a command of `windlass` did.
 #[derive(Debug)]
@@ -190,4 +194,56 @@ pub(crate) fn prints(name: &str, source: Value) -> Value {
         "command": ["/bin/sh", "-c", script],
         "env": [{"name": "VALUE", "valueFrom": source}],
     })
+}
+
+async fn kube(deployment: &Deployment) -> kube::Client {
+    let kubeconfig = kube::config::Kubeconfig::read_from(deployment.kubeconfig()).expect("a kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await;
+    kube::Client::try_from(config.expect("a config")).expect("a client")
+}
+
+/// The Secrets with a label that are there.
+pub(crate) async fn secrets_with(deployment: &Deployment, label: &str) -> Vec<Secret> {
+    let labelled = ListParams::default().labels(label);
+    let all = Api::<Secret>::all(kube(deployment).await).list(&labelled).await;
+    all.expect("listed").items
+}
+
+/// Waits until so many Secrets with a label are there.
+pub(crate) async fn remain(deployment: &Deployment, label: &str, count: usize) {
+    until(
+        "the Secrets that nothing needs are gone",
+        async || match secrets_with(deployment, label).await {
+            found if found.len() == count => Ok(()),
+            found => Err(format!("{} are there", found.len())),
+        },
+    )
+    .await;
+}
+
+/// What the cluster's clients meet from now on.
+pub(crate) async fn set_faults(deployment: &Deployment, rules: Vec<Rule>) {
+    let faults = FaultConfig {
+        rules,
+        ..FaultConfig::default()
+    };
+    let request = http::Request::put("/local-cluster/faults")
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&faults).expect("JSON"))
+        .expect("a request");
+    kube(deployment).await.request_text(request).await.expect("set");
+}
+
+pub(crate) fn on_secrets(verb: &str, action: Action) -> Rule {
+    Rule {
+        verb: Some(verb.to_owned()),
+        resource: Some("secrets".to_owned()),
+        ..Rule::new(action)
+    }
+}
+
+pub(crate) fn written(folder: &Path, name: &str, content: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, content).expect("a file");
+    path.display().to_string()
 }

@@ -1,4 +1,4 @@
-//! What an executor does with the Secrets of runs (behaviours E31, T7, M12, O8).
+//! What an executor does with the Secrets of runs and schedules (behaviours E31, T7, M12, O8).
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,12 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use windlass_api::dispatch::v1::connect_request::Message as FromExecutor;
 use windlass_api::dispatch::v1::connect_response::Message as ToExecutor;
 use windlass_api::dispatch::v1::run_secret_call::Action;
-use windlass_api::dispatch::v1::{RunSecretCall, RunSecretDelete, RunSecretMake, SecretFault, SecretRefusal};
-use windlass_ids::RunId;
+use windlass_api::dispatch::v1::{
+    RunSecretCall, RunSecretDelete, RunSecretMake, ScheduleSecretCall, SecretFault, SecretRefusal, schedule_secret_call,
+};
+use windlass_ids::{RunId, ScheduleId, ScheduleSecretId};
 use windlass_local_cluster::{Action as Fault, FaultConfig, RefusalReason, Rule};
-use windlass_manifest::secret_name;
+use windlass_manifest::{schedule_secret_name, secret_name};
 
 use crate::common::{Session, World};
 
@@ -139,4 +141,70 @@ async fn e31_a_secret_of_others_with_that_name_is_neither_taken_nor_deleted() {
     let missing = ask_in(&mut session, "no-such-namespace", make("x")).await;
     assert_eq!(missing.expect("refused").fault(), SecretFault::NamespaceNotFound);
     assert_eq!(ask_in(&mut session, "no-such-namespace", delete()).await, None);
+}
+
+/// behaviours M12: other values have another Secret, each with a life of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e31_m12_a_schedule_has_a_secret_for_each_set_of_values() {
+    let mut world = World::start().await;
+    let mut session = world.session().await;
+    assert!(session.hello.capabilities.contains(&"schedule-secrets".to_owned()));
+    let schedule = ScheduleId::from_bytes([8; 16]);
+    let ids = [1, 2].map(|number| ScheduleSecretId::from_bytes([number; 16]));
+    let namespace = session.namespace.clone();
+    let ask = async |session: &mut Session, id: ScheduleSecretId, action| {
+        let call = ScheduleSecretCall {
+            call: 7,
+            secret_id: id.as_bytes().to_vec(),
+            schedule_id: schedule.as_bytes().to_vec(),
+            schedule: "nightly".to_owned(),
+            namespace: namespace.clone(),
+            action: Some(action),
+            ..ScheduleSecretCall::default()
+        };
+        session.respond(0, ToExecutor::ScheduleSecretCall(call)).await;
+        loop {
+            match session.next().await {
+                (sequence, FromExecutor::ScheduleSecretAnswer(answer)) => {
+                    assert_eq!((sequence, answer.call), (0, 7));
+                    return answer.refusal;
+                }
+                (_, FromExecutor::Observations(observations)) => session.seen.extend(observations.observations),
+                _ => {}
+            }
+        }
+    };
+    let make = |value: &str| {
+        schedule_secret_call::Action::Make(RunSecretMake {
+            data: [("API_TOKEN".to_owned(), value.as_bytes().to_vec())].into(),
+        })
+    };
+    let delete = || schedule_secret_call::Action::Delete(RunSecretDelete {});
+    // The same values asked for twice are one.
+    for (id, value) in [(ids[0], "one"), (ids[1], "two"), (ids[0], "three")] {
+        assert_eq!(ask(&mut session, id, make(value)).await, None);
+    }
+    let found = all(&world).await;
+    assert_eq!(found.len(), 2);
+    for (id, value) in [(ids[0], "one"), (ids[1], "two")] {
+        let name = schedule_secret_name("nightly", id);
+        let of_name = |secret: &&Secret| secret.metadata.name.as_ref() == Some(&name);
+        let secret = found.iter().find(of_name).expect("made");
+        assert_eq!(secret.immutable, Some(true));
+        assert_eq!(secret.data.as_ref().expect("data")["API_TOKEN"].0, value.as_bytes());
+        let labels = secret.metadata.labels.as_ref().expect("labels");
+        assert_eq!(labels["windlass.dev/secret-id"], id.to_string());
+        assert_eq!(labels["windlass.dev/schedule-id"], schedule.to_string());
+        assert_eq!(labels["windlass.dev/schedule"], "nightly");
+        assert!(
+            labels.contains_key("windlass.dev/installation"),
+            "`cluster purge` finds it"
+        );
+        assert!(!labels.contains_key("windlass.dev/run-id"), "it is of no run");
+    }
+    assert_eq!(ask(&mut session, ids[0], delete()).await, None);
+    assert_eq!(ask(&mut session, ids[0], delete()).await, None, "it is gone");
+    let left = all(&world).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].metadata.name, Some(schedule_secret_name("nightly", ids[1])));
 }

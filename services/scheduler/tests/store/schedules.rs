@@ -263,7 +263,7 @@ async fn i8_the_secrets_of_schedules_are_on_record_beside_those_of_runs_that_wer
     commit(&store, writes(vec![gone])).await.expect("commits");
     drop(store);
     let (_store, recovery, _) = start(options(folder.path())).await;
-    assert_eq!(recovery.secrets, [of_run, of_schedule(9)]);
+    assert_eq!(recovery.secrets, [of_run.clone(), of_schedule(9)]);
 }
 
 fn rusqlite_count(store: &windlass_scheduler::store::sqlite::SqliteStore, sql: &str) -> i64 {

@@ -176,6 +176,7 @@ pub(super) fn with_flags(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::RunSecretArgs;
 
     fn millis(text: &str, zone: Option<&str>) -> Result<i64> {
         let time = time("--at", text, zone)?;
