@@ -249,7 +249,7 @@ async fn i8_the_secrets_of_schedules_are_on_record_beside_those_of_runs_that_wer
         ..of_run.clone()
     };
     let (store, recovery, _) = start(options(folder.path())).await;
-    assert_eq!(recovery.secrets, [of_run.clone()]);
+    assert_eq!(recovery.secrets, std::slice::from_ref(&of_run));
     let writes = |secrets: Vec<RunSecretWrite>| CommitBatch {
         secrets,
         ..CommitBatch::default()
