@@ -4,6 +4,7 @@
 #
 #   build.sh              everything
 #   build.sh --programs   no images (enough for up.sh --control-plane-only)
+#   build.sh --s3         the S3 server of the log archive's tests alone, which needs neither root nor a cluster
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/lib/settings.sh"
@@ -14,8 +15,15 @@ source "$here/lib/images.sh"
 case ${1:-} in
     '') with_images=yes ;;
     --programs) with_images=no ;;
+    --s3) with_images=no ;;
     *) die "unknown argument $1" ;;
 esac
+
+if [[ ${1:-} == --s3 ]]; then
+    build_programs versitygw '-s -w' versitygw=github.com/versity/versitygw/cmd/versitygw
+    say "built: $BIN"
+    exit
+fi
 
 kubernetes=$(module_version kubernetes k8s.io/kubernetes) # v1.36.3: only go.mod says which
 IFS=. read -r major minor _ <<<"${kubernetes#v}"

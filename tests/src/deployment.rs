@@ -15,9 +15,11 @@ use windlass_api::log::v1::log_service_client::LogServiceClient;
 use windlass_api::run::v1::run_service_client::RunServiceClient;
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
-use windlass_service::{AuthenticatedChannel, ChannelSettings, ClientTls, connect_lazy};
+use windlass_service::{AuthenticatedChannel, ChannelSettings, connect_lazy};
 
 use crate::binaries::binary;
+use crate::containers::end_containers;
+pub use crate::options::{Options, Secured};
 use crate::ports::Port;
 use crate::wait::until;
 
@@ -37,6 +39,8 @@ pub enum Part {
     Relay,
     /// Another executor of the same cluster.
     SecondExecutor,
+    /// Another log relay, with a data folder of its own.
+    SecondRelay,
 }
 
 impl Part {
@@ -50,48 +54,9 @@ impl Part {
             Self::Executor => "executor",
             Self::Relay => "relay",
             Self::SecondExecutor => "second-executor",
+            Self::SecondRelay => "second-relay",
         }
     }
-}
-
-/// What differs between deployments.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Two executors share the cluster.
-    pub two_executors: bool,
-    /// Pods end at once, without processes.
-    pub instant_pods: bool,
-    /// Program that is started as the scheduler; `windlass-scheduler` when absent.
-    pub scheduler: Option<PathBuf>,
-    /// More arguments of the scheduler.
-    pub scheduler_args: Vec<String>,
-    /// More environment of the scheduler.
-    pub scheduler_env: BTreeMap<String, String>,
-    /// Kubeconfig of a real cluster, which is used instead of a local one.
-    pub kubeconfig: Option<PathBuf>,
-    /// More arguments of the executors.
-    pub executor_args: Vec<String>,
-    /// No log relay: the containers have no logs, or nobody wants them.
-    pub without_relay: bool,
-    /// Services log everything that they can, as JSON, and serve metrics.
-    pub talkative: bool,
-    /// Tokens with roles and TLS, instead of one token and plain text.
-    pub secured: Option<Secured>,
-}
-
-/// How a deployment is secured.
-#[derive(Clone, Debug)]
-pub struct Secured {
-    /// The access file of scheduler and relay.
-    pub access_file: PathBuf,
-    /// File with the token of executor and relay, where they show one.
-    pub service_token: Option<PathBuf>,
-    /// Token of the test's own client.
-    pub token: String,
-    /// Arguments about certificates, of each service.
-    pub args: BTreeMap<Part, Vec<String>>,
-    /// Whom the test's own client trusts and what it shows.
-    pub tls: ClientTls,
 }
 
 /// The processes and their folder. They are killed and the folder is removed when it is dropped.
@@ -117,13 +82,18 @@ impl Deployment {
             Part::Executor,
             Part::Relay,
             Part::SecondExecutor,
+            Part::SecondRelay,
         ];
         let ports = parts.map(|part| (part, Port::take()));
         let mut deployment = Self {
             folder,
             options,
             ports: BTreeMap::from(ports),
-            metrics_ports: Part::SERVICES.map(|part| (part, Port::take())).into(),
+            metrics_ports: Part::SERVICES
+                .into_iter()
+                .chain([Part::SecondRelay])
+                .map(|part| (part, Port::take()))
+                .collect(),
             processes: BTreeMap::new(),
             fronts: BTreeMap::new(),
         };
@@ -138,6 +108,9 @@ impl Deployment {
         }
         if deployment.options.two_executors {
             deployment.start_part(Part::SecondExecutor);
+        }
+        if deployment.options.two_relays {
+            deployment.start_part(Part::SecondRelay);
         }
         deployment.ready().await;
         deployment
@@ -261,14 +234,16 @@ impl Deployment {
                 command.args(&self.options.executor_args);
                 command
             }
-            Part::Relay => {
+            Part::Relay | Part::SecondRelay => {
                 let mut command = Command::new(binary("windlass-log-relay"));
                 command
                     .args(["--listen", &listen, "--scheduler", &scheduler])
                     .args(accepted)
                     .args(shown);
-                command.arg("--data-dir").arg(folder.join("relay"));
-                if let Some(front) = self.fronts.get(&Part::Relay) {
+                command.arg("--data-dir").arg(folder.join(part.name()));
+                command.args(&self.options.relay_args);
+                command.envs(&self.options.relay_env);
+                if let Some(front) = self.fronts.get(&part) {
                     command.args(["--advertised-address", &format!("http://{front}")]);
                 }
                 command
@@ -282,7 +257,11 @@ impl Deployment {
         let file = |flag: &str, path: &Path| vec![OsString::from(flag), path.as_os_str().to_owned()];
         let Some(secured) = &self.options.secured else {
             let plain = file("--token-file", &self.folder.path().join("token"));
-            let accepted = if part == Part::Relay { Vec::new() } else { plain.clone() };
+            let accepted = if matches!(part, Part::Relay | Part::SecondRelay) {
+                Vec::new()
+            } else {
+                plain.clone()
+            };
             return (accepted, plain);
         };
         let certificates = secured.args.get(&part).into_iter().flatten().map(OsString::from);
@@ -290,7 +269,7 @@ impl Deployment {
         let (mut accepted, mut shown) = (file("--access-file", &secured.access_file), shown.unwrap_or_default());
         match part {
             Part::Executor | Part::SecondExecutor => shown.extend(certificates),
-            Part::Cluster | Part::Scheduler | Part::Relay => accepted.extend(certificates),
+            Part::Cluster | Part::Scheduler | Part::Relay | Part::SecondRelay => accepted.extend(certificates),
         }
         (accepted, shown)
     }
@@ -388,7 +367,12 @@ impl Deployment {
 
     /// Client of the log relay.
     pub fn logs(&self) -> LogServiceClient<AuthenticatedChannel> {
-        LogServiceClient::new(self.channel(Part::Relay)).max_decoding_message_size(64 << 20)
+        self.logs_at(Part::Relay)
+    }
+
+    /// Client of one of the log relays.
+    pub fn logs_at(&self, relay: Part) -> LogServiceClient<AuthenticatedChannel> {
+        LogServiceClient::new(self.channel(relay)).max_decoding_message_size(64 << 20)
     }
 
     /// A channel to a part.
@@ -441,7 +425,9 @@ impl Deployment {
                 .await
                 .map_err(|status| self.describe(&status))?;
             let info = info.into_inner();
-            if info.clusters.is_empty() || (info.relay_addresses.is_empty() && !self.options.without_relay) {
+            let relays = [Part::Relay, Part::SecondRelay];
+            let relays = relays.iter().filter(|part| self.processes.contains_key(part)).count();
+            if info.clusters.is_empty() || info.relay_addresses.len() < relays {
                 return Err(format!(
                     "clusters {:?}, relays {:?}\n{}",
                     info.clusters,
@@ -496,29 +482,5 @@ impl Drop for Deployment {
             }
         }
         end_containers(self.folder.path());
-    }
-}
-
-/// Ends what still runs of the pods below a folder: containers outlive their cluster, which finds them when it starts again.
-fn end_containers(folder: &Path) {
-    let folder = folder.display().to_string();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-        let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
-        let mut arguments = line.split('\0').skip(1);
-        if arguments.next() != Some("local-cluster-shim") || !arguments.any(|argument| argument.starts_with(&folder)) {
-            continue;
-        }
-        let Ok(shim) = entry.file_name().to_string_lossy().parse::<i32>() else {
-            continue;
-        };
-        let children = String::from_utf8_lossy(&read(&format!("task/{shim}/children"))).into_owned();
-        for pid in children
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .chain([shim])
-        {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
-        }
     }
 }

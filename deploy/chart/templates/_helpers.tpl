@@ -12,6 +12,13 @@
 {{ .Values.serviceAccount.name | default (printf "%s-executor" (include "windlass.name" .)) }}
 {{- end -}}
 
+{{- /* The account of the log relays: none but the namespace's own unless a cloud's identity is wanted. */}}
+{{- define "windlass.relayServiceAccount" -}}
+{{- if or .Values.logRelay.serviceAccount.name .Values.logRelay.serviceAccount.annotations }}
+{{- .Values.logRelay.serviceAccount.name | default (printf "%s-log-relay" (include "windlass.name" .)) }}
+{{- end }}
+{{- end }}
+
 {{/* Two releases of one name in two namespaces have cluster-wide objects of their own. */}}
 {{- define "windlass.clusterName" -}}
 {{ printf "%s-%s-executor" .Release.Namespace (include "windlass.name" .) }}

@@ -52,7 +52,9 @@ pub struct Config {
         value_name = "FOLDER"
     )]
     pub data_dir: PathBuf,
-    /// Where sealed logs are kept, `file:///folder`; a folder in the data folder when absent.
+    /// Where sealed logs are kept: `file:///FOLDER`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or
+    /// `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PREFIX`; a folder in the data folder when absent. Several relays need one that all
+    /// of them reach. Credentials and settings of the store come from the environment (AWS_…, GOOGLE_…, AZURE_…), never from the URL.
     #[arg(long, env = "WINDLASS_RELAY_ARCHIVE", value_name = "URL")]
     pub archive: Option<String>,
     /// Name of this relay, for people; the advertised address when absent.

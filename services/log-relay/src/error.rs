@@ -13,13 +13,16 @@ use crate::cursor::CursorError;
 
 const DOMAIN: &str = "log-relay.windlass";
 
-/// An error with its causes, for a log line.
+/// An error with its causes, for a log line. Some errors say their causes themselves.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text

@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(35);
 const QUEUE: usize = 64;
 /// Runs of one message.
 const KEPT_AT_ONCE: usize = 1_000;
+/// Pause after a failure to list the runs of which there are logs.
+const KEPT_PAUSE: Duration = Duration::from_secs(30);
 
 /// Follows the scheduler until shutdown, again after every loss.
 #[derive(Debug)]
@@ -131,47 +133,38 @@ impl Follow {
             let response = response.ok_or_else(gone)??;
             self.hub.outbox.acknowledged(response.acknowledged);
             if let Some(message) = response.message {
-                self.take(message).await?;
+                self.take(message).await;
             }
             self.hub.outbox.taken(response.sequence);
         }
     }
 
-    async fn take(&self, message: Message) -> Result<(), Status> {
+    async fn take(&self, message: Message) {
         match message {
-            Message::Assign(assign) => {
-                if let Err(error) = self.hub.assign(assign.clone()).await {
-                    let error = crate::error::chain(&error);
-                    tracing::error!(grant = assign.grant, error, "assignment cannot be taken over yet");
-                    self.hub.assign_later(assign);
-                }
-            }
+            Message::Assign(assign) => self.hub.assign(assign).await,
             Message::Revoke(revoke) => self.hub.revoke(&revoke).await,
             Message::Abandon(abandon) => self.hub.abandon(&abandon).await,
             Message::Run(update) => self.hub.runs.update(update),
             Message::Forget(forget) => {
-                let Some(run) = RunId::from_slice(&forget.run_id) else {
-                    return Ok(());
-                };
-                if let Err(error) = self.hub.forget(run).await {
-                    let error = crate::error::chain(&error);
-                    tracing::error!(%run, error, "logs cannot be deleted");
-                    return Err(Status::internal("logs cannot be deleted"));
+                if let Some(run) = RunId::from_slice(&forget.run_id) {
+                    self.hub.forget(run);
                 }
             }
             Message::Welcome(_) | Message::Heartbeat(_) => {}
         }
-        Ok(())
     }
 }
 
 /// Says of which runs there are logs: those that were deleted while the scheduler was not followed are named in the answer.
 async fn tell_kept(hub: Arc<Hub>, said: mpsc::Sender<FollowRequest>) {
-    let kept = match hub.kept().await {
-        Ok(kept) => Vec::from_iter(kept),
-        Err(error) => {
-            let error = crate::error::chain(&error);
-            return tracing::error!(error, "logs cannot be listed: those of deleted runs may stay");
+    let kept = loop {
+        match hub.kept().await {
+            Ok(kept) => break Vec::from_iter(kept),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::error!(error, "logs cannot be listed yet: those of deleted runs may stay");
+                tokio::time::sleep(KEPT_PAUSE).await;
+            }
         }
     };
     for runs in kept.chunks(KEPT_AT_ONCE) {

@@ -20,3 +20,4 @@ mod writer;
 pub use config::Config;
 pub use store::archive::ArchiveError;
 pub use store::folder::FolderError;
+pub use store::remote::ArchiveUrlError;

@@ -16,6 +16,8 @@ const STORAGE_FULL: &str = "windlass_relay_storage_full";
 const SEALED: &str = "windlass_relay_sealed_attempts_total";
 const SEAL_FAILURES: &str = "windlass_relay_seal_failures_total";
 const SEGMENT_READS: &str = "windlass_relay_archive_segment_reads_total";
+const ARCHIVE_REACHED: &str = "windlass_relay_archive_reached";
+const ARCHIVE_FAILURES: &str = "windlass_relay_archive_failures_total";
 const FALLEN_BACK: &str = "windlass_relay_reads_from_disk_total";
 const SCHEDULER_CONNECTED: &str = "windlass_relay_scheduler_connected";
 const ATTEMPTS: &str = "windlass_relay_assigned_attempts";
@@ -70,6 +72,17 @@ pub(crate) fn seal_failed() {
 
 pub(crate) fn archive_segment_read() {
     counter!(SEGMENT_READS).increment(1);
+}
+
+/// Whether the store of the archive answered the last time.
+pub(crate) fn archive_reached(reached: bool) {
+    gauge!(ARCHIVE_REACHED).set(if reached { 1.0 } else { 0.0 });
+}
+
+/// A request of the archive failed: the store refused it, or it cannot be reached or is in trouble.
+pub(crate) fn archive_failed(operation: &'static str, refused: bool) {
+    let reason = if refused { "refused" } else { "unavailable" };
+    counter!(ARCHIVE_FAILURES, "operation" => operation, "reason" => reason).increment(1);
 }
 
 pub(crate) fn read_from_disk() {

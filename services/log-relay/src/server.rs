@@ -13,24 +13,22 @@ use windlass_service::{Access, ChannelSettings, ServeSettings, Tokens, connect_l
 use crate::config::Config;
 use crate::feed::{Feed, MAX_REQUEST_BYTES};
 use crate::follow::Follow;
-use crate::hub::{Hub, HubParts};
+use crate::hub::{Hub, HubParts, SEALERS};
 use crate::outbox::Outbox;
 use crate::store::archive::Archive;
 use crate::store::folder::DataFolder;
 use crate::tail::{LogEndpoint, Logs};
 use crate::writer::{Writer, WriterHandle};
 
-/// Attempts that are sealed at once: each waits for the disk several times.
-const SEALERS: usize = 16;
-
 /// Serves until `shutdown`, then lets streams end by themselves.
 ///
 /// # Errors
-/// When the data folder or the archive cannot be used or is in use, a token file cannot be read, an address does not parse, or the
+/// When the data folder or the archive cannot be used or is in use (a store that cannot be reached is waited for), a token file cannot be read, an address does not parse, or the
 /// transport fails.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     let folder = DataFolder::open(&config.data_dir)?;
     let archive = Archive::open(config.archive.as_deref(), &folder.archive())?;
+    let usable = archive.is_usable().await?;
     let access = Access::open(config.access_file.as_deref(), config.token_file.as_deref())?;
     let token = config.token_file.as_deref().map(Tokens::first_in_file).transpose()?;
     let tls = config.tls.server()?;
@@ -65,6 +63,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         epoch: AtomicU64::new(0),
     };
     hub.tasks.spawn(follow.run());
+    if !usable {
+        hub.tasks.spawn(Arc::clone(&hub).wait_for_archive());
+    }
     for _ in 0..SEALERS {
         hub.tasks.spawn(Arc::clone(&hub).run_sealer());
     }

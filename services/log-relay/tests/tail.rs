@@ -210,6 +210,8 @@ async fn i7_a_cursor_is_good_on_another_relay() {
     let relay = Relay::start(other.path(), &setting.scheduler.address).await;
     let executor = Executor::new("e1", &setting.cluster);
     executor.connect(relay.channel());
+    // What the first one has sealed is not assigned to another.
+    until("the other relay reads", || setting.cluster.state().opens.len() == 2).await;
     setting.cluster.end("uid-0-1", FeedEndReason::Complete);
     setting.scheduler.end_run();
     let mut stream = resumed(&relay.address, &mut client).await;

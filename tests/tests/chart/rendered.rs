@@ -42,6 +42,12 @@ const VARIANTS: &[&[&str]] = &[
     &["--set", "secrets.manage=false"],
     &[
         "--set",
+        "logRelay.replicas=2,logRelay.archive.url=s3://logs/windlass,logRelay.archive.secret=store,logRelay.archive.env.AWS_REGION=eu-central-1",
+        "--set-json",
+        r#"logRelay.serviceAccount={"annotations":{"eks.amazonaws.com/role-arn":"arn:aws:iam::1:role/logs"}}"#,
+    ],
+    &[
+        "--set",
         "logRelay.replicas=3,executor.replicas=5,executor.goneNodeIsDead=true,scheduler.namespaceLimit=10",
     ],
     &[
@@ -116,7 +122,9 @@ fn no_pod_runs_as_root_or_may_become_it() {
             assert!(pod["hostPID"].is_null() && pod["hostIPC"].is_null(), "{object}");
             let executor = object["metadata"]["name"] == json!("it-windlass-executor");
             assert_eq!(pod["automountServiceAccountToken"], json!(executor), "{object}");
-            assert_eq!(pod["serviceAccountName"].is_null(), !executor, "{object}");
+            let identity = variant.iter().any(|values| values.contains("logRelay.serviceAccount"));
+            let relay = identity && object["metadata"]["name"] == json!("it-windlass-log-relay");
+            assert_eq!(pod["serviceAccountName"].is_null(), !executor && !relay, "{object}");
             for container in pod["containers"].as_array().expect("containers") {
                 let context = &container["securityContext"];
                 assert_eq!(context["allowPrivilegeEscalation"], json!(false), "{object}");
@@ -321,6 +329,43 @@ fn retention_and_webhooks_reach_the_scheduler() {
 }
 
 #[test]
+fn the_relays_are_given_their_archive_and_its_secret_by_name_alone() {
+    let identity = r#"logRelay.serviceAccount={"annotations":{"iam.gke.io/gcp-service-account":"logs"}}"#;
+    let archive =
+        "logRelay.archive.url=s3://logs/windlass,logRelay.archive.secret=store,logRelay.archive.env.AWS_REGION=eu";
+    let objects = objects(&render(&["--set", archive, "--set-json", identity]).expect("renders"));
+    let named = |of: &str| {
+        let mut found = objects.iter().filter(|object| kind(object) == of);
+        found
+            .find(|object| object["metadata"]["name"] == "it-windlass-log-relay")
+            .expect("there")
+    };
+    let pod = &named("StatefulSet")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert!(
+        texts(container, "args").contains(&"--archive=s3://logs/windlass"),
+        "{container}"
+    );
+    assert_eq!(
+        container["envFrom"],
+        json!([{"secretRef": {"name": "store"}}]),
+        "{container}"
+    );
+    let region = json!({"name": "AWS_REGION", "value": "eu"});
+    assert!(
+        container["env"].as_array().expect("env").contains(&region),
+        "{container}"
+    );
+    let account = named("ServiceAccount");
+    assert_eq!(pod["serviceAccountName"], account["metadata"]["name"]);
+    assert_eq!(
+        account["metadata"]["annotations"]["iam.gke.io/gcp-service-account"],
+        json!("logs")
+    );
+    assert_eq!(account["automountServiceAccountToken"], json!(false));
+}
+
+#[test]
 fn i9_values_that_cannot_work_are_refused_with_their_path() {
     for (values, expected) in [
         (
@@ -344,6 +389,8 @@ fn i9_values_that_cannot_work_are_refused_with_their_path() {
             "access.secrets.access: with access.source secret",
         ),
         ("executor.port=0", "/executor/port"),
+        ("logRelay.archive.url=s3://logs?key=1", "/logRelay/archive/url"),
+        ("logRelay.archive.url=ftp://logs", "/logRelay/archive/url"),
         (
             "hostNetwork.enabled=true",
             "executor.replicas: must be 1 with hostNetwork",

@@ -1,7 +1,9 @@
 //! What the relay owns: assigned attempts, their containers, and the executors that feed them.
 
+mod assigning;
 pub(crate) mod container;
 mod feeding;
+mod forgetting;
 pub(crate) mod runs;
 mod sealing;
 pub(crate) mod session;
@@ -14,16 +16,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::SeedableRng as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use windlass_api::follow::v1::{Abandon, Assign, LogSource, Revoke, Sealed};
+use windlass_api::follow::v1::{Abandon, LogSource, Revoke, Sealed};
 use windlass_ids::{RelayId, RunId};
 use windlass_service::{Backoff, BackoffSettings};
 
+use self::assigning::Pending;
 use self::container::{Container, FeedRef};
 use self::runs::Runs;
+pub(crate) use self::sealing::SEALERS;
 use self::sealing::SealQueue;
 use self::session::Session;
 use self::wake::Listener;
@@ -41,9 +45,6 @@ const FEED_BACKOFF: BackoffSettings = BackoffSettings {
     factor: 2.0,
     max: Duration::from_secs(30),
 };
-
-/// Pause after an assignment that could not be taken over.
-const ASSIGN_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the relay owns, shared by all its parts. Locks are held for short and never over an await.
 #[derive(Debug)]
@@ -69,6 +70,9 @@ pub(crate) struct Hub {
     owned: Mutex<Owned>,
     sealable: Mutex<SealQueue>,
     seal_notify: Notify,
+    sealing: Semaphore,
+    /// Bounds the assignments that are looked up in the archive at once.
+    looking: Semaphore,
     started: Instant,
 }
 
@@ -78,6 +82,10 @@ const SETTLING: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct Owned {
     attempts: BTreeMap<AttemptKey, Attempt>,
+    /// Assignments that are looked up in the archive before they are taken over.
+    pending: BTreeMap<AttemptKey, Pending>,
+    /// Runs whose logs are being deleted.
+    forgotten: BTreeSet<RunId>,
     sessions: BTreeMap<u64, Arc<Session>>,
     /// Readers that wait until an attempt is assigned.
     waiting: BTreeMap<AttemptKey, Vec<Listener>>,
@@ -118,6 +126,8 @@ impl Hub {
             owned: Mutex::default(),
             sealable: Mutex::default(),
             seal_notify: Notify::new(),
+            sealing: Semaphore::new(SEALERS),
+            looking: Semaphore::new(assigning::LOOKED_UP_AT_ONCE),
             started: Instant::now(),
         }
     }
@@ -143,120 +153,6 @@ impl Hub {
         metrics::readers(-1.0);
     }
 
-    /// Takes an assignment over: what is sealed is said so again; everything else is read.
-    pub(crate) async fn assign(self: &Arc<Self>, assign: Assign) -> Result<(), AssignError> {
-        let source = Arc::new(assign.source.unwrap_or_default());
-        let key = attempt_key(&source).ok_or(AssignError::NoRun)?;
-        if let Some(manifest) = self.archive.find(&key).await? {
-            self.remove_live(&key, &source.containers).await;
-            self.say_sealed(assign.grant, &manifest);
-            self.release_waiting(&key);
-            return Ok(());
-        }
-        let missing = self.missing_containers(&key, &source);
-        let loaded = self.load(&key, missing).await?;
-        {
-            let mut owned = self.owned();
-            // It may have been sealed since it was looked for: then it must not come back.
-            if !owned.attempts.contains_key(&key)
-                && let Some(manifest) = self.archive.recent(&key)
-            {
-                drop(owned);
-                self.say_sealed(assign.grant, &manifest);
-                self.release_waiting(&key);
-                return Ok(());
-            }
-            let attempt = owned.attempts.entry(key.clone()).or_insert_with(|| Attempt {
-                grant: assign.grant,
-                source: Arc::clone(&source),
-                containers: BTreeMap::new(),
-            });
-            attempt.grant = attempt.grant.max(assign.grant);
-            attempt.source = source;
-            for container in loaded {
-                attempt
-                    .containers
-                    .entry(container.key.container.clone())
-                    .or_insert(container);
-            }
-            metrics::assigned_attempts(owned.attempts.len());
-        }
-        self.release_waiting(&key);
-        self.want_attempt(&key);
-        self.consider_sealing(&key);
-        Ok(())
-    }
-
-    /// Tries an assignment again until it is taken over, without holding up others.
-    pub(crate) fn assign_later(self: &Arc<Self>, assign: Assign) {
-        let hub = Arc::clone(self);
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(ASSIGN_PAUSE) => {}
-                    () = hub.shutdown.cancelled() => return,
-                }
-                match hub.assign(assign.clone()).await {
-                    Ok(()) | Err(AssignError::NoRun) => return,
-                    Err(error) => {
-                        let error = crate::error::chain(&error);
-                        tracing::error!(grant = assign.grant, error, "assignment cannot be taken over yet");
-                    }
-                }
-            }
-        });
-    }
-
-    fn missing_containers(&self, key: &AttemptKey, source: &LogSource) -> Vec<String> {
-        let owned = self.owned();
-        let held = owned.attempts.get(key);
-        let known = |name: &String| held.is_some_and(|attempt| attempt.containers.contains_key(name));
-        source.containers.iter().filter(|name| !known(name)).cloned().collect()
-    }
-
-    async fn load(&self, key: &AttemptKey, names: Vec<String>) -> Result<Vec<Arc<Container>>, AssignError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (attempt, live, watched) = (key.clone(), self.live.clone(), Arc::clone(&self.watched));
-        let load = move || {
-            names
-                .into_iter()
-                .map(|container| {
-                    let key = ContainerKey {
-                        attempt: attempt.clone(),
-                        container,
-                    };
-                    Container::load(key, &live, Arc::clone(&watched)).map(Arc::new)
-                })
-                .collect::<std::io::Result<Vec<_>>>()
-        };
-        let loaded = tokio::task::spawn_blocking(load).await;
-        Ok(loaded.map_err(|_| ArchiveError::CutOff)??)
-    }
-
-    /// Deletes live files that a crash between sealing and deleting left behind.
-    async fn remove_live(&self, key: &AttemptKey, containers: &[String]) {
-        if self.owned().attempts.contains_key(key) {
-            return;
-        }
-        let paths: Vec<PathBuf> = containers
-            .iter()
-            .map(|container| {
-                let key = ContainerKey {
-                    attempt: key.clone(),
-                    container: container.clone(),
-                };
-                self.live.join(key.live_path())
-            })
-            .collect();
-        let live = self.live.clone();
-        let work = move || paths.iter().for_each(|path| crate::writer::remove_live(path, &live));
-        if tokio::task::spawn_blocking(work).await.is_err() {
-            tracing::error!("deleting live logs was cut off");
-        }
-    }
-
     fn say_sealed(&self, grant: u64, manifest: &Manifest) {
         self.outbox.sealed(Sealed {
             grant,
@@ -275,14 +171,16 @@ impl Hub {
     pub(crate) async fn revoke(&self, revoke: &Revoke) {
         let gone: Vec<Attempt> = {
             let mut owned = self.owned();
+            let is_meant = |key: &AttemptKey| {
+                key.run.as_bytes()[..] == revoke.run_id[..] && (key.step, key.attempt) == (revoke.step, revoke.attempt)
+            };
+            owned
+                .pending
+                .retain(|key, pending| !is_meant(key) || pending.assign.grant > revoke.grant);
             let keys: Vec<AttemptKey> = owned
                 .attempts
                 .iter()
-                .filter(|(key, attempt)| {
-                    key.run.as_bytes()[..] == revoke.run_id[..]
-                        && (key.step, key.attempt) == (revoke.step, revoke.attempt)
-                        && attempt.grant <= revoke.grant
-                })
+                .filter(|(key, attempt)| is_meant(key) && attempt.grant <= revoke.grant)
                 .map(|(key, _)| key.clone())
                 .collect();
             let gone = keys.iter().filter_map(|key| owned.attempts.remove(key)).collect();
@@ -294,7 +192,11 @@ impl Hub {
 
     /// Gives up everything: it may have gone to other relays. What was read stays on the disk and is gone on with when it comes back.
     pub(crate) async fn revoke_all(&self) {
-        let gone = std::mem::take(&mut self.owned().attempts);
+        let gone = {
+            let mut owned = self.owned();
+            owned.pending.clear();
+            std::mem::take(&mut owned.attempts)
+        };
         metrics::assigned_attempts(0);
         self.give_up(gone.into_values()).await;
     }
@@ -317,50 +219,28 @@ impl Hub {
     pub(crate) async fn abandon(&self, abandon: &Abandon) {
         let mut open = Vec::new();
         let mut keys = Vec::new();
-        for (key, attempt) in &mut self.owned().attempts {
-            let is_meant = key.run.as_bytes()[..] == abandon.run_id[..]
-                && (key.step, key.attempt) == (abandon.step, abandon.attempt)
-                && attempt.grant <= abandon.grant;
-            if is_meant {
-                let mut source = LogSource::clone(&attempt.source);
-                source.ended = true;
-                attempt.source = Arc::new(source);
-                open.extend(attempt.open_containers());
-                keys.push(key.clone());
+        let is_meant = |key: &AttemptKey| {
+            key.run.as_bytes()[..] == abandon.run_id[..] && (key.step, key.attempt) == (abandon.step, abandon.attempt)
+        };
+        {
+            let mut owned = self.owned();
+            for (key, pending) in &mut owned.pending {
+                pending.abandoned |= is_meant(key) && pending.assign.grant <= abandon.grant;
+            }
+            for (key, attempt) in &mut owned.attempts {
+                if is_meant(key) && attempt.grant <= abandon.grant {
+                    let mut source = LogSource::clone(&attempt.source);
+                    source.ended = true;
+                    attempt.source = Arc::new(source);
+                    open.extend(attempt.open_containers());
+                    keys.push(key.clone());
+                }
             }
         }
         for container in open {
             self.writer.send(Job::Abandon { container }).await;
         }
         keys.iter().for_each(|key| self.consider_sealing(key));
-    }
-
-    /// The runs of which there are logs, sealed or not.
-    pub(crate) async fn kept(&self) -> Result<BTreeSet<RunId>, ArchiveError> {
-        let mut runs: BTreeSet<RunId> = self.archive.runs().await?.into_iter().collect();
-        let mut folders = tokio::fs::read_dir(&self.live).await?;
-        while let Some(folder) = folders.next_entry().await? {
-            runs.extend(folder.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()));
-        }
-        Ok(runs)
-    }
-
-    /// Deletes everything of a run.
-    pub(crate) async fn forget(&self, run: RunId) -> Result<(), ArchiveError> {
-        let gone: Vec<Attempt> = {
-            let mut owned = self.owned();
-            let keys: Vec<AttemptKey> = owned.attempts.keys().filter(|key| key.run == run).cloned().collect();
-            keys.iter().filter_map(|key| owned.attempts.remove(key)).collect()
-        };
-        for container in gone.into_iter().flat_map(|attempt| attempt.containers.into_values()) {
-            self.writer.send(Job::Remove { container }).await;
-        }
-        self.archive.forget(run).await?;
-        match tokio::fs::remove_dir_all(self.live.join(run.to_string())).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// What was assigned of an attempt.
@@ -418,20 +298,6 @@ pub(crate) struct HubParts {
     pub(crate) writer: WriterHandle,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) shutdown: CancellationToken,
-}
-
-/// An assignment that cannot be taken over.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AssignError {
-    /// It names no run.
-    #[error("the assignment names no run")]
-    NoRun,
-    /// The archive cannot be asked.
-    #[error("the archive cannot be read")]
-    Archive(#[from] ArchiveError),
-    /// The live log cannot be read.
-    #[error("the live log cannot be read")]
-    Live(#[from] std::io::Error),
 }
 
 /// How long to wait after so many failures in a row.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 
+/// Attempts that are sealed at once: each waits for the disk or the network several times.
+pub(crate) const SEALERS: usize = 16;
 /// Pauses after failures to seal the same attempt.
 const SEAL_BACKOFF: BackoffSettings = BackoffSettings {
     initial: Duration::from_secs(2),
@@ -130,7 +132,32 @@ impl Hub {
         });
     }
 
+    /// Asks for the archive again until its store answers. What it answers is said; the relay has live logs to care for.
+    pub(crate) async fn wait_for_archive(self: Arc<Self>) {
+        let mut failures = 0;
+        loop {
+            failures += 1;
+            tokio::select! {
+                () = tokio::time::sleep(backoff_after(SEAL_BACKOFF, failures)) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+            match self.archive.is_usable().await {
+                Ok(true) => return tracing::info!(failures, "archive reached"),
+                Ok(false) => {}
+                Err(error) => {
+                    let error = crate::error::chain(&error);
+                    tracing::error!(
+                        error,
+                        "archive cannot be used; logs stay in the data folder until it can"
+                    );
+                }
+            }
+        }
+    }
+
     async fn seal(&self, key: &AttemptKey) -> Result<(), ArchiveError> {
+        // When the archive comes back, not all that waited for it is sent at once.
+        let _place = self.sealing.acquire().await.map_err(|_| ArchiveError::CutOff)?;
         let Some((order, containers)) = self.seal_order(key) else {
             return Ok(());
         };
@@ -160,6 +187,7 @@ impl Hub {
         let attempt = owned.attempts.get(key).filter(|attempt| attempt.is_over())?;
         let containers: Vec<Arc<Container>> = attempt.containers.values().cloned().collect();
         let order = SealOrder {
+            relay: self.relay,
             key: key.clone(),
             grant: attempt.grant,
             source: Arc::clone(&attempt.source),

@@ -1,10 +1,11 @@
 //! The archive: sealed logs in an object store, read segment by segment.
 
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
@@ -13,6 +14,7 @@ use windlass_ids::RunId;
 use super::block::{Block, BlockError};
 use super::cache::Cache;
 use super::manifest::{Manifest, SealedContainer, Segment};
+use super::remote::{ArchiveUrlError, Location, is_refusal, locate};
 use crate::key::AttemptKey;
 use crate::metrics;
 
@@ -22,17 +24,30 @@ const SEGMENT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const MANIFEST_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// A segment that claims to be longer is not ours.
 const MAX_SEGMENT_BYTES: usize = 32 * 1024 * 1024;
+/// Segments that are asked for at once where a request costs more than what it brings.
+const SEGMENTS_AHEAD: usize = 8;
+/// From so many attempts of a run on, their manifests are listed together.
+const LISTED_TOGETHER: usize = 4;
+/// Manifests that are asked for at once.
+const MANIFESTS_AT_ONCE: usize = 32;
 
 /// An archive that does not give or take what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The URL is of a kind that this build cannot use.
-    #[error("the archive {url:?} cannot be used; give a folder as file:///path")]
-    Url {
-        /// The URL.
-        url: String,
+    /// The URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] ArchiveUrlError),
+    /// The store has answered at the start, and will not do.
+    #[error("the archive {place} cannot be used: {problem}{said}")]
+    Refused {
+        /// Where it is.
+        place: String,
+        /// What the store does not do.
+        problem: &'static str,
+        /// What it said, in one line.
+        said: String,
     },
-    /// The store refused.
+    /// The store refused, or cannot be reached.
     #[error("the archive's store failed")]
     Store(#[from] object_store::Error),
     /// The folder cannot be made, or the live file cannot be read.
@@ -56,33 +71,66 @@ pub(crate) type SegmentBlocks = Arc<Vec<Arc<Block>>>;
 #[derive(Debug)]
 pub(crate) struct Archive {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// Where the store keeps it.
-    folder: PathBuf,
+    /// The folder where the store keeps it, when it does so on this machine.
+    folder: Option<PathBuf>,
+    /// Where it is, for people.
+    pub(super) place: String,
     manifests: Cache<AttemptKey, Arc<Manifest>>,
     segments: Cache<(String, u64), SegmentBlocks>,
 }
 
 impl Archive {
-    /// Opens the archive at a URL `file:///folder`, or in `folder` without one.
+    /// Opens the archive at a URL, or in `folder` without one. No store is asked for anything; see [`Self::is_usable`].
     pub(crate) fn open(url: Option<&str>, folder: &FilePath) -> Result<Self, ArchiveError> {
-        let folder = match url {
-            None => folder,
-            Some(url) => url
-                .strip_prefix("file://")
-                .filter(|path| path.starts_with('/'))
-                .map(FilePath::new)
-                .ok_or_else(|| ArchiveError::Url { url: url.to_owned() })?,
+        let location = url.map_or_else(|| Ok(Location::Folder(folder.to_owned())), locate)?;
+        let (store, folder): (Arc<dyn ObjectStore>, _) = match location {
+            Location::Folder(folder) => {
+                std::fs::create_dir_all(&folder)?;
+                let store = LocalFileSystem::new_with_prefix(&folder)?
+                    .with_fsync(true)
+                    .with_automatic_cleanup(true);
+                (Arc::new(store), Some(folder))
+            }
+            Location::Store(store) => (store, None),
         };
-        std::fs::create_dir_all(folder)?;
-        let store = LocalFileSystem::new_with_prefix(folder)?
-            .with_fsync(true)
-            .with_automatic_cleanup(true);
+        let place = match (&folder, url) {
+            (None, Some(url)) => url.to_owned(),
+            (Some(folder), _) => folder.display().to_string(),
+            (None, None) => String::new(),
+        };
         Ok(Self {
-            store: Arc::new(store),
-            folder: folder.to_owned(),
+            store,
+            folder,
+            place,
             manifests: Cache::new(MANIFEST_CACHE_BYTES),
             segments: Cache::new(SEGMENT_CACHE_BYTES),
         })
+    }
+
+    /// Whether it is reached over a network.
+    pub(super) fn is_remote(&self) -> bool {
+        self.folder.is_none()
+    }
+
+    /// Counts how a request went.
+    pub(super) fn asked<T>(&self, operation: &'static str, answer: object_store::Result<T>) -> Result<T, ArchiveError> {
+        match answer {
+            Ok(answer) => {
+                metrics::archive_reached(true);
+                Ok(answer)
+            }
+            Err(error) => {
+                let is_answer = matches!(
+                    error,
+                    object_store::Error::NotFound { .. } | object_store::Error::AlreadyExists { .. }
+                );
+                metrics::archive_reached(is_answer);
+                if !is_answer {
+                    metrics::archive_failed(operation, is_refusal(&error));
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// The manifest of an attempt, when it is sealed. Of several (two relays sealed it) a complete one, else the newest grant's.
@@ -90,14 +138,46 @@ impl Archive {
         if let Some(manifest) = self.manifests.get(key) {
             return Ok(Some(manifest));
         }
-        let folder = Path::from(key.folder());
-        let mut found: Option<Manifest> = None;
-        let mut objects = self.store.list(Some(&folder));
-        while let Some(object) = objects.try_next().await? {
-            if object.location.extension() != Some("json") {
-                continue;
+        let manifests = self.listed(&key.folder()).await?;
+        self.best(key, manifests).await
+    }
+
+    /// Looks up the manifests of many attempts of a run with few requests, so that [`Self::find`] has them.
+    pub(crate) async fn look_up(&self, run: RunId, mut wanted: Vec<AttemptKey>) -> Result<(), ArchiveError> {
+        wanted.retain(|key| self.manifests.get(key).is_none());
+        if wanted.len() < LISTED_TOGETHER {
+            return Ok(());
+        }
+        let mut by_folder: BTreeMap<String, Vec<Path>> = BTreeMap::new();
+        for manifest in self.listed(&run.to_string()).await? {
+            let folder = manifest.as_ref().rsplit_once('/').map_or("", |(folder, _)| folder);
+            by_folder.entry(folder.to_owned()).or_default().push(manifest);
+        }
+        let mut looking = Vec::new();
+        for key in wanted {
+            if let Some(manifests) = by_folder.remove(&key.folder()) {
+                looking.push(async move { self.best(&key, manifests).await });
             }
-            let manifest = self.read_manifest(&object.location).await?;
+        }
+        let mut looking = futures::stream::iter(looking).buffer_unordered(MANIFESTS_AT_ONCE);
+        while looking.try_next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// The manifests below a folder.
+    async fn listed(&self, folder: &str) -> Result<Vec<Path>, ArchiveError> {
+        let objects = self.store.list(Some(&Path::from(folder)));
+        let objects: Vec<_> = self.asked("list", objects.try_collect().await)?;
+        let locations = objects.into_iter().map(|object| object.location);
+        Ok(locations
+            .filter(|location| location.extension() == Some("json"))
+            .collect())
+    }
+
+    async fn best(&self, key: &AttemptKey, manifests: Vec<Path>) -> Result<Option<Arc<Manifest>>, ArchiveError> {
+        let mut found: Option<Manifest> = None;
+        for location in manifests {
+            let manifest = self.read_manifest(&location).await?;
             let better = found
                 .as_ref()
                 .is_none_or(|held| (manifest.complete, manifest.grant) > (held.complete, held.grant));
@@ -114,7 +194,8 @@ impl Archive {
     }
 
     async fn read_manifest(&self, location: &Path) -> Result<Manifest, ArchiveError> {
-        let bytes = self.store.get(location).await?.bytes().await?;
+        let read = async { self.store.get(location).await?.bytes().await };
+        let bytes = self.asked("get", read.await)?;
         serde_json::from_slice(&bytes).map_err(|_| ArchiveError::Damaged {
             object: location.to_string(),
         })
@@ -142,17 +223,14 @@ impl Archive {
         let bytes = serde_json::to_vec(&manifest).map_err(|_| ArchiveError::Damaged {
             object: location.to_string(),
         })?;
-        match self
-            .store
-            .put_opts(&location, bytes.into(), PutMode::Create.into())
-            .await
-        {
+        let put = self.store.put_opts(&location, bytes.into(), PutMode::Create.into());
+        match self.asked("put", put.await) {
             Ok(_) => Ok(self.remember(manifest)),
-            Err(object_store::Error::AlreadyExists { .. }) => {
+            Err(ArchiveError::Store(object_store::Error::AlreadyExists { .. })) => {
                 let held = self.read_manifest(&location).await?;
                 Ok(self.remember(held))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -162,32 +240,38 @@ impl Archive {
         container: &SealedContainer,
         record: u64,
     ) -> Result<Option<SegmentBlocks>, ArchiveError> {
-        let Some(segment) = container.segment_of(record) else {
+        let Some(first) = container.segment_of(record) else {
             return Ok(None);
         };
-        let segment = container.segments[segment];
-        let key = (container.object.clone(), segment.at);
-        if let Some(blocks) = self.segments.get(&key) {
+        let key = |segment: &Segment| (container.object.clone(), segment.at);
+        if let Some(blocks) = self.segments.get(&key(&container.segments[first])) {
             return Ok(Some(blocks));
         }
-        let range = segment.at..segment.at + segment.length;
-        let bytes = self
-            .store
-            .get_range(&Path::from(container.object.as_str()), range)
-            .await?;
-        let blocks = decompress(&bytes).ok_or_else(|| ArchiveError::Damaged {
-            object: container.object.clone(),
-        })?;
-        metrics::archive_segment_read();
-        let weight = blocks.iter().map(|block| block.file_bytes()).sum();
-        let blocks = Arc::new(blocks);
-        self.segments.put(key, Arc::clone(&blocks), weight);
-        Ok(Some(blocks))
+        let ahead = if self.is_remote() { SEGMENTS_AHEAD } else { 1 };
+        let last = (first + ahead).min(container.segments.len());
+        let wanted = &container.segments[first..last];
+        let start = wanted[0].at;
+        let end = wanted.iter().map(|segment| segment.at + segment.length).max();
+        let location = Path::from(container.object.as_str());
+        let range = self.store.get_range(&location, start..end.unwrap_or(start)).await;
+        let bytes = self.asked("get", range)?;
+        let mut read = None;
+        for segment in wanted {
+            let blocks = cut(&bytes, segment.at - start, segment.length).and_then(decompress);
+            let blocks = Arc::new(blocks.ok_or_else(|| ArchiveError::Damaged {
+                object: container.object.clone(),
+            })?);
+            metrics::archive_segment_read();
+            let weight = blocks.iter().map(|block| block.file_bytes()).sum();
+            self.segments.put(key(segment), Arc::clone(&blocks), weight);
+            read.get_or_insert(blocks);
+        }
+        Ok(read)
     }
 
     /// The runs of which something is kept.
     pub(crate) async fn runs(&self) -> Result<Vec<RunId>, ArchiveError> {
-        let listed = self.store.list_with_delimiter(None).await?;
+        let listed = self.asked("list", self.store.list_with_delimiter(None).await)?;
         let folders = listed.common_prefixes.iter();
         Ok(folders.filter_map(|folder| folder.filename()?.parse().ok()).collect())
     }
@@ -196,21 +280,29 @@ impl Archive {
     pub(crate) async fn forget(&self, run: RunId) -> Result<(), ArchiveError> {
         let prefix = format!("{run}");
         let objects = self.store.list(Some(&Path::from(prefix.as_str())));
-        let locations: Vec<Path> = objects.map_ok(|object| object.location).try_collect().await?;
-        for location in locations {
-            match self.store.delete(&location).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
+        let locations: Vec<Path> = self.asked("list", objects.map_ok(|object| object.location).try_collect().await)?;
+        let locations = futures::stream::iter(locations.into_iter().map(Ok)).boxed();
+        let mut deleted = self.store.delete_stream(locations);
+        while let Some(answer) = deleted.next().await {
+            match self.asked("delete", answer) {
+                Ok(_) | Err(ArchiveError::Store(object_store::Error::NotFound { .. })) => {}
+                Err(error) => return Err(error),
             }
         }
         self.manifests.forget(|key| key.run == run);
         self.segments.forget(|(object, _)| object.starts_with(&prefix));
+        let Some(folder) = &self.folder else { return Ok(()) };
         // What a killed relay had begun to put is no object yet, and not listed.
-        match tokio::fs::remove_dir_all(self.folder.join(&prefix)).await {
+        match tokio::fs::remove_dir_all(folder.join(&prefix)).await {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+fn cut(bytes: &Bytes, at: u64, length: u64) -> Option<&[u8]> {
+    let at = usize::try_from(at).ok()?;
+    bytes.get(at..at.checked_add(usize::try_from(length).ok()?)?)
 }
 
 fn decompress(bytes: &[u8]) -> Option<Vec<Arc<Block>>> {

@@ -6,4 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod folder;
 pub(crate) mod live;
 pub(crate) mod manifest;
+mod probe;
+pub(crate) mod remote;
 pub(crate) mod seal;
+mod upload;

@@ -6,15 +6,16 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use object_store::path::Path;
-use object_store::{ObjectStoreExt as _, WriteMultipart};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use windlass_api::follow::v1::LogSource;
+use windlass_ids::RelayId;
 
 use super::archive::{Archive, ArchiveError};
 use super::block::{Block, BlockBuilder, Place, Record, StoredMark};
 use super::live::{Extent, read_block};
 use super::manifest::{Manifest, SealedContainer, Segment};
+use super::upload::Upload;
 use crate::key::{AttemptKey, component};
 
 /// A segment is closed when it has reached this size before compression.
@@ -32,6 +33,8 @@ pub(crate) struct Sealable {
 /// Whose logs they are.
 #[derive(Clone, Debug)]
 pub(crate) struct SealOrder {
+    /// Who seals: what one relay has begun no other one writes over.
+    pub(crate) relay: RelayId,
     pub(crate) key: AttemptKey,
     pub(crate) grant: u64,
     pub(crate) source: Arc<LogSource>,
@@ -79,10 +82,11 @@ impl Archive {
         container: &Sealable,
     ) -> Result<(SealedContainer, [u8; 32]), ArchiveError> {
         let object = format!(
-            "{}/{}-{:020}.wlb.zst",
+            "{}/{}-{:020}-{:.8}.wlb.zst",
             order.key.folder(),
             component(&container.name),
-            order.grant
+            order.grant,
+            order.relay.to_string(),
         );
         let end = container.extent.end;
         let mut sealed = SealedContainer {
@@ -99,37 +103,42 @@ impl Archive {
             digest: String::new(),
             segments: Vec::new(),
         };
+        let mut upload = Upload::new(Arc::clone(&self.store), Path::from(object.as_str()));
+        let mut hasher = Sha256::new();
+        if let Err(error) = self.fill(container, &mut sealed, &mut upload, &mut hasher).await {
+            upload.abort().await;
+            return Err(error);
+        }
+        self.asked("put", upload.finish().await)?;
+        let hash: [u8; 32] = hasher.finalize().into();
+        sealed.digest = hex::encode(hash);
+        Ok((sealed, hash))
+    }
+
+    async fn fill(
+        &self,
+        container: &Sealable,
+        sealed: &mut SealedContainer,
+        upload: &mut Upload,
+        hasher: &mut Sha256,
+    ) -> Result<(), ArchiveError> {
         let (frames, mut compressed) = mpsc::channel(2);
         let (path, bytes) = (container.path.clone(), container.extent.bytes);
         let work = tokio::task::spawn_blocking(move || compress(&path, bytes, &frames));
-        let mut hasher = Sha256::new();
-        let mut upload: Option<WriteMultipart> = None;
         let mut read = Place::default();
         while let Some(frame) = compressed.recv().await {
-            if upload.is_none() {
-                let location = Path::from(object.as_str());
-                upload = Some(WriteMultipart::new(self.store.put_multipart(&location).await?));
-            }
-            if let Some(upload) = &mut upload {
-                upload.wait_for_capacity(2).await?;
-                upload.write(&frame.bytes);
-            }
+            self.asked("put", upload.push(&frame.bytes).await)?;
             hasher.update(&frame.bytes);
             read = frame.end;
             sealed.take(&frame);
         }
         work.await.map_err(|_| ArchiveError::CutOff)??;
-        if let Some(upload) = upload {
-            upload.finish().await?;
-        }
-        if read.record() != end.record() {
+        if read.record() != container.extent.end.record() {
             return Err(ArchiveError::Damaged {
                 object: container.path.display().to_string(),
             });
         }
-        let hash: [u8; 32] = hasher.finalize().into();
-        sealed.digest = hex::encode(hash);
-        Ok((sealed, hash))
+        Ok(())
     }
 }
 

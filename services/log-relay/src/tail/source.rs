@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use windlass_api::follow::v1::LogSource;
 use windlass_api::log::v1 as api;
+use windlass_ids::RunId;
 
 use crate::cursor::{SourceId, SourcePosition};
 use crate::error::{TailError, chain};
@@ -191,7 +192,10 @@ impl Source {
         if self.take_live(hub, &key, begin) {
             return Ok(());
         }
-        if let Some(manifest) = find_archived(hub, &key.attempt).await? {
+        // What runs is not sealed: the archive need not be asked.
+        if self.log.ended
+            && let Some(manifest) = find_archived(hub, &key.attempt).await?
+        {
             hub.stop_waiting(&key.attempt, &self.listener);
             self.take_archived(manifest, begin);
             return Ok(());
@@ -327,10 +331,25 @@ impl Source {
     }
 }
 
-/// The containers of an attempt. The scheduler no longer knows those of a pod that was let go: the archive does.
-pub(crate) async fn containers_of(hub: &Hub, log: &LogSource) -> Result<Vec<String>, TailError> {
+/// Whose log it is, when its pod was let go: the scheduler no longer knows its containers, but the archive does.
+fn released(log: &LogSource) -> Option<AttemptKey> {
     let is_released = log.ended && log.relay.is_empty() && !log.pod_uid.is_empty();
-    let Some(key) = attempt_key(log).filter(|_| is_released) else {
+    attempt_key(log).filter(|_| is_released)
+}
+
+/// Looks many attempts up in the archive at once, so that each need not be asked for by itself.
+pub(crate) async fn look_up(hub: &Hub, run: RunId, logs: &[Arc<LogSource>]) -> Result<(), TailError> {
+    let keys = logs.iter().filter_map(|log| released(log)).collect();
+    hub.archive.look_up(run, keys).await.map_err(|error| {
+        let error = chain(&error);
+        tracing::error!(%run, error, "archive cannot be read");
+        TailError::Storage
+    })
+}
+
+/// The containers of an attempt.
+pub(crate) async fn containers_of(hub: &Hub, log: &LogSource) -> Result<Vec<String>, TailError> {
+    let Some(key) = released(log) else {
         return Ok(log.containers.clone());
     };
     let found = find_archived(hub, &key).await?;

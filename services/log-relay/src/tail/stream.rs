@@ -14,7 +14,7 @@ use windlass_ids::RunId;
 
 use super::batch::Batch;
 use super::selection::{From, Selection, Until};
-use super::source::{Begin, Piece, Source, containers_of};
+use super::source::{Begin, Piece, Source, containers_of, look_up};
 use super::wire::Outgoing;
 use crate::cursor::{Cursor, SourceId, SourcePosition};
 use crate::error::TailError;
@@ -221,17 +221,16 @@ impl Reader {
     /// Takes over what the scheduler says of the run.
     async fn admit(&mut self) -> Result<(), TailError> {
         self.check_run()?;
-        let news = {
+        let mut news = {
             let view = self.watch.view();
             let (mut news, version) = view.news_since(self.seen);
             self.seen = version;
             self.selection.narrow(&mut news, &view);
             news
         };
+        news.retain(|log| self.selection.takes(log));
+        look_up(&self.hub, self.run, &news).await?;
         for log in news {
-            if !self.selection.takes(&log) {
-                continue;
-            }
             for container in containers_of(&self.hub, &log).await? {
                 if self.selection.takes_container(&container) {
                     self.admit_source(&log, container);
