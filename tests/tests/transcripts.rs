@@ -115,6 +115,17 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ("logs-container", "logs hello-one report --container proxy"),
     ("logs-since", "logs hello-one --since 2126-01-01T00:00:00Z"),
     ("logs-since-wrong", "logs hello-one --since yesterday"),
+    ("logs-cursor", "logs hello-one report --cursor-file DATA/cursor"),
+    ("logs-cursor-again", "logs hello-one report --cursor-file DATA/cursor"),
+    (
+        "logs-cursor-json",
+        "logs hello-one report --cursor-file DATA/cursor-of-json -o json",
+    ),
+    (
+        "logs-cursor-tail",
+        "logs hello-one report --cursor-file DATA/cursor --tail 1",
+    ),
+    ("logs-cursor-none", "logs hello-one report --cursor-file hello.yaml"),
     ("logs-attempt", "logs hello-one report --attempt 1"),
     ("logs-attempt-wrong", "logs hello-one --attempt 0"),
     ("watch-ended", "watch hello-one"),
@@ -131,6 +142,7 @@ const WITH_SERVER: &[(&str, &str)] = &[
     ),
     ("run-request-id-reused", "run fails.yaml --request-id one --detach"),
     ("wait-detached", "wait hello-two"),
+    ("logs-cursor-other", "logs hello-two --cursor-file DATA/cursor"),
     ("run-fails", "run fails.yaml --name fails-one"),
     ("explain-failed", "explain fails-one load"),
     ("run-flaky", "run flaky.yaml --name flaky-one"),
@@ -311,7 +323,10 @@ impl Terminal {
     fn windlass(&self, args: &str) -> Command {
         let mut command = Command::new(binary("windlass"));
         command
-            .args(args.split_whitespace())
+            .args(
+                args.replace("DATA", &self.data().display().to_string())
+                    .split_whitespace(),
+            )
             .current_dir(golden_folder().join("pipelines"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

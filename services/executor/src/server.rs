@@ -54,6 +54,7 @@ pub async fn run(
         sources: feed::Sources {
             api: api.clone(),
             agent: events.clone(),
+            clock: Clock::system(),
             known: Arc::clone(&known),
         },
     };

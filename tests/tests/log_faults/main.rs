@@ -2,12 +2,13 @@
 //! what the client gets is what the containers wrote, byte for byte.
 //!
 //! Each container's faults follow from a seed of its own. The short form has one round of 40; `scripts/test-long` has 50 rounds.
+//! Many containers and many lines at once are in `crowds`: 200 containers, 1,000 in the long form (`WINDLASS_LOG_CONTAINERS`).
 //! `WINDLASS_LOG_ROUNDS` sets their number, and `WINDLASS_SEED` the seed of the first one; the others count on from it.
 
+mod crowds;
 mod unsteady;
 
-use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,12 +20,13 @@ use windlass_api::run::v1::RunState;
 use windlass_tests::binaries::binary;
 use windlass_tests::client::{submit, watch_to_end};
 use windlass_tests::deployment::{Deployment, Options, Part, TOKEN};
+use windlass_tests::log_reader::{Entry, Reader};
 use windlass_tests::pipelines::from_json;
 
 const CONTAINERS: usize = 40;
 const LINES: usize = 400;
 
-fn number(name: &str, or: u64) -> u64 {
+pub(crate) fn number(name: &str, or: u64) -> u64 {
     let set = std::env::var(name).ok();
     set.map_or(or, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
@@ -114,7 +116,7 @@ async fn i7_what_a_client_gets_is_what_was_written_whatever_breaks_in_between() 
     let context = kube::config::KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &context).await;
     let client = kube::Client::try_from(config.expect("a config")).expect("a client");
-    let api = unsteady::api(client, Arc::clone(&faults)).await;
+    let api = windlass_tests::log_proxy::start(client, Arc::clone(&faults)).await;
     let relay = unsteady::relay(deployment.address(Part::Relay), Arc::clone(&faults)).await;
     deployment.hide_behind(Part::Cluster, api);
     deployment.hide_behind(Part::Relay, relay);
@@ -128,47 +130,20 @@ async fn i7_what_a_client_gets_is_what_was_written_whatever_breaks_in_between() 
             .map(|step| writer(step, seed.wrapping_add(step as u64)))
             .collect();
         let pipeline = from_json(json!({"name": "writes", "defaults": {"image": "busybox:1.36"}, "steps": steps}));
-        let run = submit(&deployment, &pipeline, &format!("round-{round}")).await.name;
-        let reader = Command::new(binary("windlass"))
-            .args(["logs", &run, "--follow", "--output", "json", "--server"])
-            .arg(deployment.address(Part::Scheduler).to_string())
-            .env("WINDLASS_TOKEN", TOKEN)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("windlass runs");
-        let output = tokio::task::spawn_blocking(|| reader.wait_with_output());
-        let ended = watch_to_end(&deployment, &run).await;
+        let run = submit(&deployment, &pipeline, &format!("round-{round}")).await;
+        let reader = Reader::start(&deployment, &run.namespace, &run.name);
+        let ended = watch_to_end(&deployment, &run.name).await;
         assert_eq!(ended.state(), RunState::Succeeded, "seed {seed}: {ended:?}");
-        let output = output.await.expect("no panic").expect("windlass ends");
-        let notes = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "seed {seed}: {notes}");
-
-        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
-            let line: Value = serde_json::from_str(line).expect("JSON");
-            assert_ne!(line["mark"], "LOST", "seed {seed}: nothing was rotated away: {line}");
-            if let Some(text) = line["text"].as_str() {
-                let step = line["step"].as_str().expect("a step").to_owned();
-                let found = found.entry(step).or_default();
-                assert_eq!(
-                    line["line"],
-                    found.len(),
-                    "seed {seed}: no line left out, and none twice: {line}"
-                );
-                found.push(text.to_owned());
-            }
-        }
+        let logs = reader.end().await;
         for step in 0..CONTAINERS {
-            let found = found.remove(&format!("s{step}")).unwrap_or_default();
-            let written = written(step);
+            let found = logs.of(&format!("s{step}/1"));
+            let written: Vec<_> = written(step).into_iter().map(Entry::Line).collect();
             let first = found.iter().zip(&written).position(|(found, written)| found != written);
             let shape = (found.len(), first.map(|first| (first, &found[first])));
             assert_eq!(
                 shape,
                 (written.len(), None),
-                "seed {seed}, step {step}: lines, and the first wrong one"
+                "seed {seed}, step {step}: lines and marks, and the first wrong one"
             );
         }
     }

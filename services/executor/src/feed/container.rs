@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use windlass_api::feed::v1::feed_request::Message;
 use windlass_api::feed::v1::{FeedChunk, FeedEnd, FeedEndReason, FeedLine, FeedOpen, FeedRequest};
-use windlass_service::{Backoff, BackoffSettings};
+use windlass_service::{Backoff, BackoffSettings, Clock};
 
 use super::lines::Lines;
 use super::masking::Known;
 use super::seam::{Position, Seam, Verdict, advance};
+use super::skips::{LEAP, Skips};
 use super::standing::{Standing, Watched};
 use super::window::{Window, cost};
 use crate::agent::{ContainerPhase, Containers, Event};
@@ -34,6 +35,8 @@ const MAX_QUIET: Duration = Duration::from_secs(300);
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// How long news of a container's end may come after the end of its log.
 const NEWS: Duration = Duration::from_secs(2);
+/// A follow that lasted for so long may have been cut, and is opened anew at once: to a container that ends, that is one request more.
+const CUT: Duration = Duration::from_secs(5);
 /// Runtimes keep long lines in pieces: containerd of 16 KiB, CRI-O of 8 KiB.
 const PIECE: usize = 8 * 1024;
 /// Content of one chunk.
@@ -53,6 +56,8 @@ pub(crate) struct Sources {
     pub(crate) api: Api,
     /// Who knows of containers.
     pub(crate) agent: mpsc::Sender<Event>,
+    /// Tells when a follow began.
+    pub(crate) clock: Clock,
     /// What logs must not show.
     pub(crate) known: Arc<Known>,
 }
@@ -92,6 +97,7 @@ pub(crate) struct Reader {
     last: (usize, bool),
     lines: Lines,
     seam: Seam,
+    skips: Skips,
     /// Set when the last request was answered to its end, with the line that was unfinished there.
     last_clean: Option<Option<FeedLine>>,
 }
@@ -166,6 +172,7 @@ impl Reader {
     pub(crate) fn new(sources: Sources, open: FeedOpen, window: Arc<Window>, out: mpsc::Sender<FeedRequest>) -> Self {
         let position = Position::of(&open);
         Self {
+            skips: Skips::new(sources.clock.now(), true),
             sources,
             window,
             out,
@@ -201,6 +208,7 @@ impl Reader {
                 Err(stopped) if stopped.is_gone() => return Err(self.vanished(stopped).await),
                 standing => drop(standing?),
             }
+            let begin = Instant::now();
             let (before, read) = (self.position.clone(), self.request(&mut watched).await?);
             if self.position != before {
                 trouble = Trouble::default();
@@ -209,7 +217,10 @@ impl Reader {
                 Read::Clean => {
                     let rest = self.lines.rest();
                     self.last_clean = Some(rest.clone());
-                    watched.until_ended(NEWS).await?;
+                    // What is written while news are waited for might be rotated away.
+                    if begin.elapsed() < CUT {
+                        watched.until_ended(NEWS).await?;
+                    }
                     if watched.has_ended()? {
                         match self.is_whole(rest.as_ref()).await {
                             Ok(true) => return Err(self.finish(rest).await),
@@ -302,8 +313,10 @@ impl Reader {
 
     async fn read(&mut self, mut stream: Stream, news: &mut watch::Receiver<Containers>) -> Result<Read, Stopped> {
         self.seam = Seam::new(self.position.clone());
+        self.skips = Skips::new(self.sources.clock.now(), self.position.is_some());
         let deadline = Instant::now() + MAX_FOLLOW;
         loop {
+            let begin = Instant::now();
             let chunk = tokio::select! {
                 chunk = stream.chunk() => chunk,
                 () = silence(news, &self.open.container) => {
@@ -312,6 +325,7 @@ impl Reader {
                 }
                 () = tokio::time::sleep_until(deadline.min(Instant::now() + MAX_QUIET)) => return Ok(Read::Renewed),
             };
+            self.skips.waited(begin.elapsed());
             match chunk {
                 Err(error) => return Ok(Read::Broken(error.into())),
                 Ok(None) => {
@@ -331,14 +345,18 @@ impl Reader {
         while let Some(line) = self.lines.next() {
             let (before, goes_on) = self.last;
             self.last = (line.content.len() + if goes_on { before } else { 0 }, line.partial);
-            match self.seam.judge(&line) {
+            let gap = match self.seam.judge(&line) {
                 Verdict::Held => continue,
-                Verdict::New => {}
-                Verdict::NewAfterGap => {
-                    self.send_lines(std::mem::take(&mut batch), false).await?;
-                    bytes = 0;
-                    self.send_lines(Vec::new(), true).await?;
+                Verdict::New => {
+                    let suspicious = self.skips.suspect(self.position.as_ref(), &line);
+                    suspicious && !self.is_there_still().await
                 }
+                Verdict::NewAfterGap => true,
+            };
+            if gap {
+                self.send_lines(std::mem::take(&mut batch), false).await?;
+                bytes = 0;
+                self.send_lines(Vec::new(), true).await?;
             }
             self.position = Some(advance(self.position.take(), &line));
             bytes += cost(&line);
@@ -349,6 +367,30 @@ impl Reader {
             }
         }
         self.send_lines(batch, false).await
+    }
+
+    /// Whether the line that was read last is in the newest file, and so what comes after it: else the kubelet may have left out files.
+    async fn is_there_still(&self) -> bool {
+        let Some(last) = &self.position else { return true };
+        let mut query = self.query();
+        if let Some(since) = last.since() {
+            query = query.with("sinceTime", &since);
+        }
+        let call = Call::new("log", Method::GET, query.build());
+        let Ok(mut stream) = self.sources.api.stream(call).await else {
+            return false;
+        };
+        let mut lines = self.lines.alike();
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout(MAX_SILENCE, stream.chunk()).await {
+            lines.push(&chunk);
+            while let Some(line) = lines.next() {
+                // Times of two streams may be mixed a little.
+                if line.time_nanos == last.time() || line.time_nanos > last.time() + LEAP {
+                    return line.time_nanos == last.time();
+                }
+            }
+        }
+        false
     }
 
     async fn send_lines(&mut self, lines: Vec<FeedLine>, gap: bool) -> Result<(), Stopped> {

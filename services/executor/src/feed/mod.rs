@@ -5,6 +5,7 @@ mod lines;
 mod masking;
 mod seam;
 mod session;
+mod skips;
 mod standing;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,11 @@ impl Position {
         })
     }
 
+    /// Time of the line.
+    pub(crate) fn time(&self) -> i64 {
+        self.time
+    }
+
     /// Lines up to it that have its time.
     pub(crate) fn ordinal(&self) -> u64 {
         self.ordinal

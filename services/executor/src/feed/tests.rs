@@ -17,12 +17,17 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use windlass_api::feed::v1::feed_request::Message;
 use windlass_api::feed::v1::{FeedEndReason, FeedOpen, FeedRequest};
+use windlass_ids::Timestamp;
+use windlass_service::Clock;
 
 use super::container::{MAX_FAILURES, Reader, Sources};
 use super::window::Window;
 use crate::agent::{ContainerPhase, Containers, Event};
 use crate::attempts::SecretUse;
 use crate::kubernetes::Api;
+
+/// Seconds at the begin; most logs of the tests are older.
+const NOW: i64 = 1_000_000;
 
 type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
@@ -154,6 +159,7 @@ impl World {
             Sources {
                 api,
                 agent,
+                clock: Clock::starting_at(Timestamp::from_millis(NOW * 1000)),
                 known: Arc::default(),
             },
             open,
@@ -507,4 +513,51 @@ async fn i7_the_end_of_a_log_with_a_long_last_line_is_asked_for_in_the_runtimes_
         [1, 256 * 1024, 44 * 1024]
     );
     assert_eq!(reason, FeedEndReason::Complete);
+}
+
+/// behaviours E10
+#[tokio::test(start_paused = true)]
+async fn e10_files_that_the_kubelet_leaves_out_are_marked() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    let line = |after: i64, text: &str| {
+        let time = jiff::Timestamp::from_second(NOW + after).expect("a time");
+        format!("{time} {text}\n")
+    };
+    // As much as a file has that rotates.
+    let (long, longer) = ("x".repeat(16 << 10), "y".repeat(16 << 10));
+    let open = world.log().await.begin(&(line(1, &long) + &line(5, "silence before")));
+    // What came before the silence is there still.
+    let asked = world.log().await;
+    assert!(!asked.query.contains("follow"), "{}", asked.query);
+    asked.answer(&(line(1, &long) + &line(5, "silence before")));
+    open.send(Ok(Bytes::from(line(5, &longer) + &line(9, "files before"))))
+        .ok();
+    world.log().await.answer(&line(9, "files before"));
+    let mut found = Vec::new();
+    while found.last().is_none_or(|text| text != "files before") {
+        let Some(Message::Chunk(chunk)) = world.sent.recv().await.expect("more").message else {
+            panic!("a chunk")
+        };
+        found.extend(chunk.gap.then(|| "gap".to_owned()));
+        let texts = chunk.lines.iter();
+        found.extend(texts.map(|line| String::from_utf8_lossy(&line.content).into_owned()));
+    }
+    let expected = [&*long, "silence before", &longer, "gap", "files before"];
+    assert!(found == expected, "{} lines", found.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_follow_that_was_cut_is_opened_anew_at_once() {
+    let mut world = World::new(Some(ContainerPhase::Running));
+    let open = world.log().await.begin(TWO);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let cut = tokio::time::Instant::now();
+    drop(open);
+    let again = world.log().await.begin(TWO);
+    assert!(cut.elapsed() < Duration::from_millis(100), "{:?}", cut.elapsed());
+    // That one ends with the container, of which is heard later.
+    drop(again);
+    world.hear(ContainerPhase::Ended);
+    world.log().await.answer(TWO);
+    assert_eq!(world.rest().await, (lines(&["a", "b"]), FeedEndReason::Complete));
 }

@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
-use serde_json::json;
 use tokio::net::TcpListener;
 use windlass_tests::real_cluster::RealCluster;
 
@@ -81,13 +80,7 @@ impl Proxy {
 
     /// Writes a kubeconfig that leads here.
     pub(crate) fn write_kubeconfig(&self, path: &Path) {
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "proxy",
-            "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{}", self.address)}}],
-            "users": [{"name": "proxy", "user": {}}],
-            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "proxy"}}],
-        });
-        std::fs::write(path, config.to_string()).expect("a file");
+        windlass_tests::log_proxy::write_kubeconfig(self.address, path);
     }
 
     /// All requests so far whose answers have begun.

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::real_cluster::RealCluster;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use windlass_tests::real_cluster::RealCluster;
 
 static CLUSTER: RwLock<()> = RwLock::const_new(());
 /// Parts of it may be dead; at the begin nobody knows.
@@ -14,15 +14,22 @@ const NODES: u32 = 2;
 
 /// The right to use the cluster.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub enum Turn {
     /// Beside others, who disturb it as little.
-    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Shared {
+        /// Until it ends.
+        _guard: RwLockReadGuard<'static, ()>,
+    },
     /// Alone: parts of it may be killed. Whoever comes next repairs it.
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Alone {
+        /// Until it ends.
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
 }
 
 impl Turn {
-    pub(crate) async fn shared() -> Self {
+    /// Beside others.
+    pub async fn shared() -> Self {
         if BROKEN.load(Ordering::SeqCst) {
             let alone = CLUSTER.write().await;
             repair();
@@ -35,7 +42,8 @@ impl Turn {
         }
     }
 
-    pub(crate) async fn alone() -> Self {
+    /// Alone.
+    pub async fn alone() -> Self {
         let guard = CLUSTER.write().await;
         repair();
         BROKEN.store(true, Ordering::SeqCst);
@@ -44,7 +52,7 @@ impl Turn {
 }
 
 /// Starts what is dead.
-pub(crate) fn repair() {
+pub fn repair() {
     if BROKEN.load(Ordering::SeqCst) {
         RealCluster::of_environment().up(NODES);
         BROKEN.store(false, Ordering::SeqCst);

@@ -1,8 +1,15 @@
 //! A namespace, an installation that serves it, and runs whose every start is written down outside of Kubernetes.
 
-use std::path::PathBuf;
+mod turns;
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::binaries::binary;
+use crate::deployment::{Deployment, Options, Part};
+use crate::pipelines::from_json;
+use crate::real_cluster::{RealCluster, TestNamespace};
+use crate::wait::until_within;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Resource;
@@ -13,31 +20,35 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use windlass_api::convert::pipeline_to_proto;
 use windlass_api::run::v1::{Run, RunState, Step, SubmitRunRequest};
-use windlass_tests::binaries::binary;
-use windlass_tests::deployment::{Deployment, Options, Part};
-use windlass_tests::pipelines::from_json;
-use windlass_tests::real_cluster::{RealCluster, TestNamespace};
-use windlass_tests::wait::until_within;
 
-use super::Turn;
-use super::turns::repair;
+pub use turns::{Turn, repair};
 
 /// How long something on a real cluster may take on a loaded machine.
-pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(240);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(240);
 
 /// A test's own namespace and installation.
-pub(crate) struct Scene {
-    pub(crate) cluster: RealCluster,
-    pub(crate) client: kube::Client,
-    pub(crate) namespace: TestNamespace,
-    pub(crate) deployment: Deployment,
+pub struct Scene {
+    /// The cluster.
+    pub cluster: RealCluster,
+    /// A client with all rights.
+    pub client: kube::Client,
+    /// Where its pods are.
+    pub namespace: TestNamespace,
+    /// What serves it.
+    pub deployment: Deployment,
     folder: TempDir,
     _turn: Turn,
 }
 
+impl std::fmt::Debug for Scene {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Scene").field(&self.namespace).finish()
+    }
+}
+
 impl Scene {
     /// With the rights of the chart's executors, unless the options name another kubeconfig.
-    pub(crate) async fn new(turn: Turn, name: &str, options: Options) -> Self {
+    pub async fn new(turn: Turn, name: &str, options: Options) -> Self {
         let cluster = RealCluster::of_environment();
         let kubeconfig = match options.kubeconfig {
             Some(kubeconfig) => kubeconfig,
@@ -57,8 +68,13 @@ impl Scene {
         }
     }
 
+    /// The folder that scripts find in `$FOLDER`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Objects of its namespace.
-    pub(crate) fn api<K>(&self) -> Api<K>
+    pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -67,14 +83,14 @@ impl Scene {
     }
 
     /// A node by its number, 1 or 2: it is named for its address.
-    pub(crate) fn node(&self, number: u32) -> String {
+    pub fn node(&self, number: u32) -> String {
         let folder = self.cluster.folder();
         let network = folder.file_name().expect("a network").to_string_lossy().into_owned();
         format!("{network}.{number}")
     }
 
     /// Whether new pods may go to a node.
-    pub(crate) async fn cordon(&self, node: &str, unschedulable: bool) {
+    pub async fn cordon(&self, node: &str, unschedulable: bool) {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let patch = Patch::Merge(json!({"spec": {"unschedulable": unschedulable}}));
         let patched = nodes.patch(node, &PatchParams::default(), &patch).await;
@@ -88,12 +104,12 @@ impl Scene {
 
     /// Submits steps (name, script) that run side by side, with more settings of all of them. A script finds its own folder, which
     /// outlives nodes, in `$FOLDER`.
-    pub(crate) async fn submit(&self, defaults: Value, steps: &[(&str, &str)]) -> Run {
+    pub async fn submit(&self, defaults: Value, steps: &[(&str, &str)]) -> Run {
         self.submit_to(&self.deployment, defaults, steps).await
     }
 
     /// Like [`Self::submit`], to another installation.
-    pub(crate) async fn submit_to(&self, deployment: &Deployment, defaults: Value, steps: &[(&str, &str)]) -> Run {
+    pub async fn submit_to(&self, deployment: &Deployment, defaults: Value, steps: &[(&str, &str)]) -> Run {
         let folder = self.folder.path();
         let steps: Vec<_> = steps
             .iter()
@@ -126,7 +142,7 @@ impl Scene {
     }
 
     /// `windlass` with these arguments.
-    pub(crate) fn windlass(&self, args: &[&str]) -> Output {
+    pub fn windlass(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binary("windlass"));
         let server = format!("http://{}", self.deployment.address(Part::Scheduler));
         command
@@ -140,7 +156,7 @@ impl Scene {
     }
 
     /// What a command prints, with its exit status in front.
-    pub(crate) fn says(&self, args: &[&str]) -> String {
+    pub fn says(&self, args: &[&str]) -> String {
         let output = self.windlass(args);
         let status = output.status.code().unwrap_or(-1);
         let (out, err) = (
@@ -151,14 +167,14 @@ impl Scene {
     }
 
     /// A step as it is now.
-    pub(crate) fn step(&self, run: &Run, step: &str) -> Value {
+    pub fn step(&self, run: &Run, step: &str) -> Value {
         let output = self.windlass(&["get", &run.name, step, "-o", "json"]);
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).unwrap_or_else(|_| json!({"said": self.says(&["get", &run.name, step])}))
     }
 
     /// Waits until a step is like that.
-    pub(crate) async fn step_that(&self, run: &Run, step: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub async fn step_that(&self, run: &Run, step: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until_within(PATIENCE, &format!("{step} {what}"), async || {
             let found = self.step(run, step);
             if is(&found) {
@@ -171,13 +187,13 @@ impl Scene {
     }
 
     /// Waits until a step is in this state.
-    pub(crate) async fn step_in(&self, run: &Run, step: &str, state: &str) -> Value {
+    pub async fn step_in(&self, run: &Run, step: &str, state: &str) -> Value {
         self.step_that(run, step, &format!("is {state}"), |found| found["state"] == *state)
             .await
     }
 
     /// Waits until a file that scripts write is there.
-    pub(crate) async fn file(&self, name: &str) -> String {
+    pub async fn file(&self, name: &str) -> String {
         let path = self.folder.path().join(name);
         until_within(PATIENCE, &format!("{name} is written"), async || {
             std::fs::read_to_string(&path).map_err(|error| format!("{error}; {}", self.pods_now()))
@@ -186,12 +202,12 @@ impl Scene {
     }
 
     /// Writes a file that scripts wait for.
-    pub(crate) fn write(&self, name: &str) {
+    pub fn write(&self, name: &str) {
         std::fs::write(self.folder.path().join(name), "").expect("a file");
     }
 
     /// The only pod of a step's attempt.
-    pub(crate) async fn pod_of(&self, step: &str, attempt: u32) -> Pod {
+    pub async fn pod_of(&self, step: &str, attempt: u32) -> Pod {
         let pods: Api<Pod> = self.api();
         let selector = format!("windlass.dev/step={step},windlass.dev/attempt={attempt}");
         until_within(PATIENCE, "the pod is there", async || {
@@ -209,10 +225,10 @@ impl Scene {
     }
 
     /// The run ends like that; what `windlass wait` says has to fit.
-    pub(crate) async fn ends(&self, run: &Run, state: RunState) -> Vec<Step> {
+    pub async fn ends(&self, run: &Run, state: RunState) -> Vec<Step> {
         let ended = until_within(PATIENCE, "the run ends", async || {
             let now = self.get(run).await?;
-            match windlass_tests::client::is_terminal(&now) {
+            match crate::client::is_terminal(&now) {
                 true => Ok(now),
                 false => Err(self.pods_now()),
             }
@@ -245,7 +261,7 @@ impl Scene {
     }
 
     /// Every attempt was started as often as given here, whatever Kubernetes remembers: `STEP ATTEMPT`, sorted.
-    pub(crate) fn started(&self, expected: &[&str]) {
+    pub fn started(&self, expected: &[&str]) {
         let text = std::fs::read_to_string(self.witness()).unwrap_or_default();
         let mut started: Vec<_> = text.lines().collect();
         started.sort_unstable();
@@ -253,14 +269,14 @@ impl Scene {
     }
 
     /// The log of a step as `windlass logs` has it.
-    pub(crate) fn log(&self, run: &Run, step: &str) -> String {
+    pub fn log(&self, run: &Run, step: &str) -> String {
         let output = self.windlass(&["logs", &run.name, step, "-f", "--prefix", "never"]);
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Nothing is left that blocks: every pod was let go.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         let pods: Api<Pod> = self.api();
         until_within(PATIENCE, "all pods are let go", async || {
             let list = pods.list(&ListParams::default()).await;
@@ -288,18 +304,18 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 /// Whether our finalizer holds a pod.
-pub(crate) fn has_finalizer(pod: &Pod) -> bool {
+pub fn has_finalizer(pod: &Pod) -> bool {
     let mut finalizers = pod.metadata.finalizers.iter().flatten();
     finalizers.any(|finalizer| finalizer == windlass_manifest::FINALIZER)
 }
 
 /// Signals a process that this test or its cluster started.
-pub(crate) fn signal(pid: i32, signal: Signal) {
+pub fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
 }
 
 /// Pid of the kubelet of a node.
-pub(crate) fn kubelet(node: &str) -> i32 {
+pub fn kubelet(node: &str) -> i32 {
     let processes = std::fs::read_dir("/proc").expect("/proc");
     let is_it = |pid: &i32| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
