@@ -17,12 +17,13 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-type Body = UnsyncBoxBody<Bytes, Cut>;
+/// What is answered.
+pub type Body = UnsyncBoxBody<Bytes, Cut>;
 
 /// The connection ends here.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is cut")]
-struct Cut;
+pub struct Cut;
 
 /// What becomes of a log that is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -61,12 +62,23 @@ pub trait Faults: Send + Sync + 'static {
 /// # Panics
 /// When there is no port.
 pub async fn start(client: kube::Client, faults: Arc<impl Faults>) -> SocketAddr {
+    serve(move |request| answer(client.clone(), Arc::clone(&faults), request)).await
+}
+
+/// Starts a server without TLS on a free port; it ends with the runtime.
+///
+/// # Panics
+/// When there is no port.
+pub async fn serve<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = Result<Response<Body>, Cut>> + Send + 'static,
+{
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (client, faults) = (client.clone(), Arc::clone(&faults));
-            let serve = service_fn(move |request| answer(client.clone(), Arc::clone(&faults), request));
+            stream.set_nodelay(true).expect("a socket");
+            let serve = service_fn(answer.clone());
             tokio::spawn(async move {
                 let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                 // How a connection ends is the client's matter.
@@ -91,14 +103,14 @@ pub fn write_kubeconfig(address: SocketAddr, path: &Path) {
     std::fs::write(path, config.to_string()).expect("a file");
 }
 
-async fn answer(
-    client: kube::Client,
-    faults: Arc<impl Faults>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Cut> {
+/// Asks an API server what was asked here.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn pass_on(client: &kube::Client, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
     let (parts, incoming) = request.into_parts();
     let content = incoming.collect().await.map_err(|_| Cut)?.to_bytes();
-    let path = parts.uri.path_and_query().ok_or(Cut)?.to_string();
+    let path = parts.uri.path_and_query().ok_or(Cut)?.as_str();
     let mut request = Request::new(kube::client::Body::from(content.to_vec()));
     *request.method_mut() = parts.method;
     *request.uri_mut() = path.parse().map_err(|_| Cut)?;
@@ -117,16 +129,27 @@ async fn answer(
         parts.headers.remove(name);
     }
     let frames = TryStreamExt::map_err(BodyStream::new(body), |_| Cut);
-    let Some(pod) = pod_of(&path).filter(|_| parts.status.is_success()) else {
-        return Ok(Response::from_parts(parts, StreamBody::new(frames).boxed_unsync()));
+    Ok(Response::from_parts(parts, StreamBody::new(frames).boxed_unsync()))
+}
+
+async fn answer(
+    client: kube::Client,
+    faults: Arc<impl Faults>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Cut> {
+    let path = request.uri().path().to_owned();
+    let response = pass_on(&client, request).await?;
+    let Some(pod) = pod_of(&path).filter(|_| response.status().is_success()) else {
+        return Ok(response);
     };
     let (bytes, time, end) = match faults.fate(pod) {
-        Fate::Whole => return Ok(Response::from_parts(parts, StreamBody::new(frames).boxed_unsync())),
+        Fate::Whole => return Ok(response),
         Fate::Bytes(bytes, end) => (Some(bytes), None, end),
         Fate::Time(time, end) => (None, Some(Instant::now() + time), end),
     };
+    let (parts, body) = response.into_parts();
     let disturbed = Disturbed {
-        frames,
+        frames: BodyStream::new(body),
         bytes,
         time,
         end,

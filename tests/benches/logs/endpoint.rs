@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
-use futures::{StreamExt as _, TryStreamExt};
-use http::{Request, Response, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+use windlass_tests::log_proxy::{Body, Cut, pass_on, serve};
 
 /// Bytes of a line, without its time and newline.
 pub(crate) const LINE: usize = 100;
@@ -23,9 +20,6 @@ pub(crate) const LINE: usize = 100;
 const PIECE: usize = 64 * 1024;
 /// Length of `2026-11-30T12:00:00.123456789Z `.
 const TIME: usize = 31;
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
-type Body = UnsyncBoxBody<Bytes, Error>;
 
 /// What all containers have written, and how often it was asked for.
 #[derive(Debug)]
@@ -127,20 +121,7 @@ impl Endpoint {
 
     /// Serves in front of a cluster; for clients without TLS.
     pub(crate) async fn serve(self: Arc<Self>, cluster: kube::Client) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                stream.set_nodelay(true).expect("a socket");
-                let (cluster, endpoint) = (cluster.clone(), Arc::clone(&self));
-                let serve = service_fn(move |request| answer(cluster.clone(), Arc::clone(&endpoint), request));
-                tokio::spawn(async move {
-                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    server.serve_connection(TokioIo::new(stream), serve).await.ok();
-                });
-            }
-        });
-        address
+        serve(move |request| answer(cluster.clone(), Arc::clone(&self), request)).await
     }
 }
 
@@ -148,33 +129,14 @@ async fn answer(
     cluster: kube::Client,
     endpoint: Arc<Endpoint>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Error> {
-    let (parts, incoming) = request.into_parts();
-    let path = parts.uri.path_and_query().ok_or("no path")?.to_string();
+) -> Result<Response<Body>, Cut> {
+    let path = request.uri().path_and_query().ok_or(Cut)?.to_string();
     let (pod, query) = path.split_once("/log?").unwrap_or_default();
     // RUN-STEP-ATTEMPT-HASH
-    if let Some(step) = pod.rsplit('-').nth(2) {
-        return Ok(Response::new(body(&endpoint.log(step), query)));
+    match pod.rsplit('-').nth(2) {
+        Some(step) => Ok(Response::new(body(&endpoint.log(step), query))),
+        None => pass_on(&cluster, request).await,
     }
-    let content = incoming.collect().await?.to_bytes();
-    let mut request = Request::new(kube::client::Body::from(content.to_vec()));
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = path.parse()?;
-    for name in [header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT] {
-        if let Some(value) = parts.headers.get(&name) {
-            request.headers_mut().insert(name, value.clone());
-        }
-    }
-    let (mut parts, body) = cluster.send(request).await?.into_parts();
-    for name in [
-        header::CONTENT_LENGTH,
-        header::CONTENT_ENCODING,
-        header::TRANSFER_ENCODING,
-    ] {
-        parts.headers.remove(name);
-    }
-    let frames = TryStreamExt::map_err(BodyStream::new(body), Error::from);
-    Ok(Response::from_parts(parts, StreamBody::new(frames).boxed_unsync()))
 }
 
 fn body(log: &Arc<Log>, query: &str) -> Body {
