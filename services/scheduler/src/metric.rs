@@ -28,7 +28,7 @@ pub(crate) const OVERDUE_RUNS: &str = "windlass_scheduler_overdue_runs";
 pub(crate) const WEBHOOK_MESSAGES: &str = "windlass_scheduler_webhook_messages_total";
 /// Submissions that were refused, by reason.
 pub(crate) const REFUSED_SUBMISSIONS: &str = "windlass_scheduler_refused_submissions_total";
-/// Secrets of ended runs that are to be deleted.
+/// Secrets of runs and schedules that nothing needs any more, and that are to be deleted.
 pub(crate) const RUN_SECRETS_TO_DELETE: &str = "windlass_scheduler_run_secrets_to_delete";
 /// Fires of schedules, by outcome.
 pub(crate) const FIRES: &str = "windlass_scheduler_fires_total";

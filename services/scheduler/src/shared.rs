@@ -16,6 +16,7 @@ use crate::read_model::ReadModel;
 use crate::relays::Relays;
 use crate::run_secrets::RunSecrets;
 use crate::schedules::ScheduleModel;
+use crate::secrets::references::FireLooks;
 use crate::store::Store;
 use crate::webhooks::Webhooks;
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) executors: Executors,
     pub(crate) relays: Relays,
     pub(crate) run_secrets: RunSecrets,
+    pub(crate) fire_looks: FireLooks,
     pub(crate) history: History,
     pub(crate) inbox: Inbox,
     pub(crate) reservations: Reservations,
@@ -73,6 +75,7 @@ impl Shared {
             executors: Executors::default(),
             relays,
             run_secrets: RunSecrets::default(),
+            fire_looks: FireLooks::default(),
             history,
             inbox,
             reservations: Reservations::default(),

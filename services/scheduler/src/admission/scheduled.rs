@@ -13,7 +13,7 @@ use super::submit::{Content, Made, Request, Submitter, is_broken};
 use crate::driver::Reservation;
 use crate::errors::{SubmitError, Unavailable};
 use crate::run_secrets::Values;
-use crate::secrets::references::{self, ReferenceCheck};
+use crate::secrets::references;
 use crate::shared::Shared;
 use crate::store::{Operation, RunSchedule, ScheduleSecret};
 
@@ -73,13 +73,14 @@ pub(crate) async fn scheduled(
     let parameters = pipeline.parameters;
     let read = shared.lanes.run(size, move || Unchecked::read(wire, parameters));
     let unchecked = read.await.map_err(is_broken)?;
+    let level = checker.check_references;
     let checked = request
         .check(shared, checker, unchecked)
         .await
         .map_err(SubmitError::Invalid)?;
-    // Nobody is there to say that the run is to start all the same, so only what may not be used stops it.
-    let (executors, level) = (&shared.executors, ReferenceCheck::None);
-    references::check(executors, &request.namespace, level, &checked.references).await?;
+    let looks = (&shared.executors, &shared.fire_looks);
+    let (references, is_fire) = (&checked.references, of.time.is_some());
+    references::check_scheduled(looks, &request.namespace, level, references, is_fire).await?;
     let Checked {
         pipeline, mut resolved, ..
     } = checked;

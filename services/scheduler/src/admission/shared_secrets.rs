@@ -73,7 +73,7 @@ fn present_problems(
     let keys = present.iter().flat_map(|present| &present.keys).map(String::as_str);
     let mut problems = secrets::missing(pipeline, resolved, &keys.collect(), |key| {
         format!(
-            "the schedule has no secret {key}, and values that are kept are not read: give those of all keys, as with --secret-file {key}=PATH"
+            "the schedule has no secret {key}, and values are never read back: give those of all keys, as with --secret-file {key}=PATH"
         )
     });
     if let Some(present) = present.filter(|_| problems.is_empty()) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::Semaphore;
 use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::secret_answer::Outcome;
 use windlass_api::dispatch::v1::secret_call::CallKind;
@@ -15,6 +16,10 @@ use crate::executors::Executors;
 
 /// How long an executor is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for a fire, which nobody waits for.
+const FIRE_PATIENCE: Duration = Duration::from_secs(2);
+/// Fires that are looked after at a time; they are few of those that are prepared, so that a slow executor holds up no others.
+const FIRE_LOOKS: usize = 8;
 /// Most Secrets that are asked for of one cluster; the others are found when their steps start.
 const MAX_SECRETS: usize = 256;
 /// Longest text of the keys that a Secret has.
@@ -48,6 +53,25 @@ pub(crate) struct Reference {
     pub(crate) managed_only: Option<String>,
 }
 
+/// Looks that fires have under way.
+#[derive(Debug)]
+pub(crate) struct FireLooks(Semaphore);
+
+impl Default for FireLooks {
+    fn default() -> Self {
+        Self(Semaphore::new(FIRE_LOOKS))
+    }
+}
+
+/// How references are looked at.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    level: ReferenceCheck,
+    patience: Duration,
+    /// What lets the run start without what is missing.
+    all_the_same: &'static str,
+}
+
 /// What an executor has said of the Secrets of its cluster.
 type Seen = Result<BTreeMap<String, dispatch::SecretSeen>, Unseen>;
 
@@ -58,6 +82,31 @@ enum Unseen {
     Later(String),
     /// The executor may not look.
     Never(String),
+}
+
+/// As [`check`], of the run of a schedule, which starts without the look when too many are under way. A person waits for a triggered one.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) async fn check_scheduled(
+    (executors, looks): (&Executors, &FireLooks),
+    namespace: &Namespace,
+    level: ReferenceCheck,
+    references: &[Reference],
+    is_fire: bool,
+) -> Result<(), SubmitError> {
+    let room = if is_fire { looks.0.try_acquire().ok() } else { None };
+    let look = Look {
+        level: match is_fire && room.is_none() {
+            true => ReferenceCheck::None,
+            false => level,
+        },
+        patience: if is_fire { FIRE_PATIENCE } else { PATIENCE },
+        all_the_same: "`optional: true` lets runs start without it",
+    };
+    let checked = checked(executors, namespace, look, references).await;
+    drop(room);
+    checked
 }
 
 /// Looks whether the Secrets are there and may be used. Where it cannot be known whether one is there, the run may start: the kubelet
@@ -71,12 +120,26 @@ pub(crate) async fn check(
     level: ReferenceCheck,
     references: &[Reference],
 ) -> Result<(), SubmitError> {
-    let must_exist = |reference: &Reference| level != ReferenceCheck::None && !reference.optional;
+    let look = Look {
+        level,
+        patience: PATIENCE,
+        all_the_same: "--no-check-references starts the run all the same",
+    };
+    checked(executors, namespace, look, references).await
+}
+
+async fn checked(
+    executors: &Executors,
+    namespace: &Namespace,
+    how: Look,
+    references: &[Reference],
+) -> Result<(), SubmitError> {
+    let must_exist = |reference: &Reference| how.level != ReferenceCheck::None && !reference.optional;
     let asked = references
         .iter()
         .filter(|one| one.managed_only.is_some() || must_exist(one));
     let asked: Vec<&Reference> = asked.collect();
-    let seen = look(executors, namespace, &asked).await;
+    let seen = look(executors, namespace, how.patience, &asked).await;
     let (mut refused, mut missing, mut unknown) = (Vec::new(), Vec::new(), None);
     for reference in asked {
         let seen = match seen.get(&reference.cluster) {
@@ -98,7 +161,7 @@ pub(crate) async fn check(
             }
         }
         match seen {
-            Ok(seen) if must_exist(reference) => missing.extend(absent(namespace, level, reference, seen)),
+            Ok(seen) if must_exist(reference) => missing.extend(absent(namespace, how, reference, seen)),
             Ok(_) => {}
             Err(unseen) => {
                 tracing::debug!(secret = reference.name, ?unseen, "reference not checked");
@@ -123,7 +186,12 @@ fn not_allowed(reference: &Reference, message: &str) -> FieldProblem {
 }
 
 /// Asks one executor of each cluster once.
-async fn look(executors: &Executors, namespace: &Namespace, references: &[&Reference]) -> BTreeMap<String, Seen> {
+async fn look(
+    executors: &Executors,
+    namespace: &Namespace,
+    patience: Duration,
+    references: &[&Reference],
+) -> BTreeMap<String, Seen> {
     let mut wanted: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for reference in references {
         let secrets = wanted.entry(&reference.cluster).or_default();
@@ -144,7 +212,7 @@ async fn look(executors: &Executors, namespace: &Namespace, references: &[&Refer
             })),
             ..dispatch::SecretCall::default()
         };
-        let answer = tokio::time::timeout(PATIENCE, executors.ask(cluster, call)).await;
+        let answer = tokio::time::timeout(patience, executors.ask(cluster, call)).await;
         (cluster.to_owned(), seen(answer.unwrap_or(Err(CallError::ExecutorLost))))
     });
     join_all(asked).await.into_iter().collect()
@@ -170,14 +238,9 @@ fn seen(answer: Result<(std::sync::Arc<crate::executors::Session>, dispatch::Sec
 }
 
 /// What of a reference is not there.
-fn absent(
-    namespace: &Namespace,
-    level: ReferenceCheck,
-    reference: &Reference,
-    seen: &dispatch::SecretSeen,
-) -> Vec<FieldProblem> {
+fn absent(namespace: &Namespace, how: Look, reference: &Reference, seen: &dispatch::SecretSeen) -> Vec<FieldProblem> {
     let name = &reference.name;
-    let all_the_same = "--no-check-references starts the run all the same";
+    let all_the_same = how.all_the_same;
     if !seen.found {
         let of = match reference.cluster.as_str() {
             "" => String::new(),
@@ -188,7 +251,7 @@ fn absent(
         );
         return vec![FieldProblem::new(&reference.path, "SECRET_NOT_FOUND", message)];
     }
-    if level != ReferenceCheck::Keys {
+    if how.level != ReferenceCheck::Keys {
         return Vec::new();
     }
     let missing = reference.keys.iter().filter(|key| seen.missing_keys.contains(key));

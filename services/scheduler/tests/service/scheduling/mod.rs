@@ -3,6 +3,7 @@
 mod exporting;
 mod firing;
 mod managing;
+mod references;
 mod secrets;
 
 use std::time::Duration;
