@@ -98,7 +98,7 @@ impl Batch {
             Command::Schedule(order) => self.schedule(live, *order),
             Command::Fire(order) => self.fire(live, *order),
             Command::MakeSecret(order) => self.make_secret(live, order),
-            Command::AbandonSecret(id) => self.held.left_secrets.push(id),
+            Command::AbandonSecret(id) => self.held.abandoned_secrets.extend(live.secrets.abandon(id)),
             Command::SecretGone((owner, cluster)) => {
                 let gone = (owner, cluster.clone());
                 self.commit.secrets.push(RunSecretWrite::Delete { owner, cluster });

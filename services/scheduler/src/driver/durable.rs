@@ -28,10 +28,11 @@ impl Driver {
         for gone in &batch.gone_secrets {
             shared.run_secrets.remove(gone);
         }
-        for left in batch.left_secrets {
-            if let Some(owner) = live.secrets.let_go(left) {
-                shared.run_secrets.unneeded(owner, shared.clock.now());
-            }
+        // Not before: if the commit had failed, the schedules had them still.
+        let left = batch.left_secrets.into_iter();
+        let left = left.filter_map(|left| live.secrets.let_go(left));
+        for owner in left.chain(batch.abandoned_secrets) {
+            shared.run_secrets.unneeded(owner, shared.clock.now());
         }
         for (key, schedule) in batch.schedules {
             shared.schedules.set(key, schedule);

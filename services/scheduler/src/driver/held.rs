@@ -14,7 +14,7 @@ use crate::executors::Session;
 use crate::read_model::RunEntry;
 use crate::run_secrets::SecretKey;
 use crate::schedules::{FireJob, ScheduleKey};
-use crate::store::{CommitTicket, Deletion, RunSecret, Schedule};
+use crate::store::{CommitTicket, Deletion, RunSecret, Schedule, SecretOwner};
 
 /// A batch on its way into the store; see the module.
 #[derive(Debug, Default)]
@@ -37,8 +37,10 @@ pub(crate) struct Held {
     pub(crate) secrets: Vec<RunSecret>,
     /// Records of Secrets that are gone.
     pub(crate) gone_secrets: Vec<SecretKey>,
-    /// Secrets that their schedules have no more, or will never have.
+    /// Secrets that their schedules have no more.
     pub(crate) left_secrets: Vec<ScheduleSecretId>,
+    /// Secrets that their schedules will never have.
+    pub(crate) abandoned_secrets: Vec<SecretOwner>,
     /// Schedules that are due.
     pub(crate) jobs: Vec<FireJob>,
 }
@@ -107,6 +109,7 @@ impl Held {
             && self.secrets.is_empty()
             && self.gone_secrets.is_empty()
             && self.left_secrets.is_empty()
+            && self.abandoned_secrets.is_empty()
             && self.jobs.is_empty()
     }
 

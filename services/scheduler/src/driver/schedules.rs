@@ -32,11 +32,14 @@ impl Batch {
             reservation,
             reply,
         } = order;
-        let made = change.secret().filter(|secret| live.secrets.is_made(*secret));
+        let secret = change.secret();
         let answer = self.change_schedule(live, change);
         match &answer {
             Ok(_) => self.remember(request, reservation),
-            Err(_) => self.held.left_secrets.extend(made),
+            Err(_) => {
+                let abandoned = secret.and_then(|secret| live.secrets.abandon(secret));
+                self.held.abandoned_secrets.extend(abandoned);
+            }
         }
         self.held
             .answers

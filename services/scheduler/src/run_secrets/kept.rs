@@ -56,9 +56,10 @@ impl Kept {
         self.secrets.contains_key(&id)
     }
 
-    /// Whether it is being made.
-    pub(crate) fn is_made(&self, id: ScheduleSecretId) -> bool {
-        self.secrets.get(&id).is_some_and(|uses| uses.made_until.is_some())
+    /// Its schedule will never have it; returned when it was being made, and nothing needs it.
+    pub(crate) fn abandon(&mut self, id: ScheduleSecretId) -> Option<SecretOwner> {
+        self.secrets.get(&id).filter(|uses| uses.made_until.is_some())?;
+        self.let_go(id)
     }
 
     /// A schedule has it from now on.
@@ -75,7 +76,7 @@ impl Kept {
         self.of_run.insert(run, secret.id);
     }
 
-    /// Its schedule has it no more, or will never have it; returned when nothing needs it.
+    /// Its schedule has it no more, which is durable; returned when nothing needs it.
     pub(crate) fn let_go(&mut self, id: ScheduleSecretId) -> Option<SecretOwner> {
         let uses = self.secrets.get_mut(&id)?;
         uses.made_until = None;
@@ -145,9 +146,10 @@ mod tests {
         let (one, two) = (RunId::from_bytes([3; 16]), RunId::from_bytes([4; 16]));
         let mut kept = Kept::default();
         kept.begin(ID, SCHEDULE, Timestamp::default());
-        assert!(kept.is_made(ID));
+        assert_eq!(kept.abandon(ID), Some(owner()));
+        kept.begin(ID, SCHEDULE, Timestamp::default());
         kept.schedule_has(&of_schedule(), SCHEDULE);
-        assert!(!kept.is_made(ID));
+        assert_eq!(kept.abandon(ID), None, "it is made");
         kept.run_uses(&of_run(), one);
         assert_eq!(kept.run_finished(one), None, "the schedule has it");
         kept.run_uses(&of_run(), two);

@@ -1,6 +1,7 @@
 //! The driver with a store that fails when it is told to.
 
 mod schedules;
+mod secrets;
 mod sessions;
 
 use std::path::Path;

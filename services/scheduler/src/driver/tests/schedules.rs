@@ -10,14 +10,25 @@ use windlass_api::journal::v1::ScheduledPipeline;
 use windlass_ids::ScheduleId;
 
 use super::{Bench, bench, request};
-use crate::driver::{Command, ScheduleChange, ScheduleOrder};
+use crate::driver::{Command, ScheduleChange, ScheduleOrder, ScheduleRefusal};
 use crate::schedules::testing::settings;
-use crate::store::{DefinitionKind, Overlap, PackedDefinition, Schedule, ScheduleProgress, ScheduleSettings, Timing};
+use crate::store::{
+    DefinitionKind, Overlap, PackedDefinition, Schedule, ScheduleProgress, ScheduleSecret, ScheduleSettings, Timing,
+};
 
-const ID: ScheduleId = ScheduleId::from_bytes([4; 16]);
+pub(super) const ID: ScheduleId = ScheduleId::from_bytes([4; 16]);
 
 /// Makes a schedule that fires every 100 ms, from now on.
 async fn make(bench: &Bench) {
+    create(bench, false, None).await.expect("made");
+}
+
+/// Makes a schedule with these secrets.
+pub(super) async fn create(
+    bench: &Bench,
+    paused: bool,
+    secret: Option<ScheduleSecret>,
+) -> Result<Arc<Schedule>, ScheduleRefusal> {
     let now = bench.shared.clock.now();
     let every = Duration::from_millis(100);
     let schedule = Schedule {
@@ -31,8 +42,8 @@ async fn make(bench: &Bench) {
         updated: now,
         updated_by: "ana".to_owned(),
         pipeline: "churn".to_owned(),
-        paused: false,
-        secret: None,
+        paused,
+        secret,
         settings: ScheduleSettings {
             overlap: Overlap::Allow,
             catch_up: crate::store::CatchUp::All,
@@ -60,7 +71,7 @@ async fn make(bench: &Bench) {
         .send(Command::Schedule(Box::new(order)))
         .await
         .expect("open");
-    answer.await.expect("an answer").expect("made");
+    answer.await.expect("an answer")
 }
 
 fn ticks(bench: &Bench) -> Option<Arc<Schedule>> {
@@ -68,7 +79,7 @@ fn ticks(bench: &Bench) -> Option<Arc<Schedule>> {
 }
 
 /// Waits, for at most 30 s.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
         let mut tick = tokio::time::interval(Duration::from_millis(2));
         while !condition() {
