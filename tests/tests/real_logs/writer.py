@@ -45,6 +45,10 @@ def stop(*_):
 
 
 signal.signal(signal.SIGTERM, stop)
+if "begin" in args:
+    open(f"{folder}/waits.{name}", "w").close()
+while "begin" in args and not os.path.exists(f"{folder}/{args['begin']}"):
+    time.sleep(0.02)
 time.sleep(float(args.get("silent", 0)))
 begin = time.monotonic()
 while number < lines and not told and not (until and os.path.exists(f"{folder}/{until}")):
