@@ -61,6 +61,7 @@ fn compile(
     let mut prost = tonic_prost_build::Config::new();
     prost.enable_type_names().btree_map(["."]).bytes([
         "windlass.feed.v1.FeedLine.content",
+        "windlass.relay.v1.ReadBlocks.data",
         "windlass.journal.v1.RunChanges.changes",
         "windlass.log.v1.Line.content",
         "windlass.dispatch.v1.AttemptKey.run_id",

@@ -18,6 +18,7 @@ const SEAL_FAILURES: &str = "windlass_relay_seal_failures_total";
 const SEGMENT_READS: &str = "windlass_relay_archive_segment_reads_total";
 const ARCHIVE_REACHED: &str = "windlass_relay_archive_reached";
 const ARCHIVE_FAILURES: &str = "windlass_relay_archive_failures_total";
+const PROXIED: &str = "windlass_relay_proxied_sources";
 const FALLEN_BACK: &str = "windlass_relay_reads_from_disk_total";
 const SCHEDULER_CONNECTED: &str = "windlass_relay_scheduler_connected";
 const ATTEMPTS: &str = "windlass_relay_assigned_attempts";
@@ -83,6 +84,11 @@ pub(crate) fn archive_reached(reached: bool) {
 pub(crate) fn archive_failed(operation: &'static str, refused: bool) {
     let reason = if refused { "refused" } else { "unavailable" };
     counter!(ARCHIVE_FAILURES, "operation" => operation, "reason" => reason).increment(1);
+}
+
+/// Sources that readers of this relay read through others.
+pub(crate) fn proxied(change: f64) {
+    gauge!(PROXIED).increment(change);
 }
 
 pub(crate) fn read_from_disk() {

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use windlass_api::feed::v1::feed_service_server::FeedServiceServer;
+use windlass_api::relay::v1::relay_service_server::RelayServiceServer;
 use windlass_service::{Access, ChannelSettings, ServeSettings, Tokens, connect_lazy, serve};
 
 use crate::config::Config;
@@ -17,14 +18,14 @@ use crate::hub::{Hub, HubParts, SEALERS};
 use crate::outbox::Outbox;
 use crate::store::archive::Archive;
 use crate::store::folder::DataFolder;
-use crate::tail::{LogEndpoint, Logs};
+use crate::tail::{LogEndpoint, Logs, Owned};
 use crate::writer::{Writer, WriterHandle};
 
 /// Serves until `shutdown`, then lets streams end by themselves.
 ///
 /// # Errors
-/// When the data folder or the archive cannot be used or is in use (a store that cannot be reached is waited for), a token file cannot be read, an address does not parse, or the
-/// transport fails.
+/// When the data folder or the archive cannot be used or is in use (a store that cannot be reached is waited for), a token file cannot
+/// be read, an address does not parse, or the transport fails.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     let folder = DataFolder::open(&config.data_dir)?;
     let archive = Archive::open(config.archive.as_deref(), &folder.archive())?;
@@ -36,12 +37,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let advertised = config
         .advertised_address
         .unwrap_or_else(|| format!("{}://{address}", config.tls.scheme()));
-    let channel = connect_lazy(&ChannelSettings {
+    let settings = ChannelSettings {
         address: config.scheduler,
         token,
         user: None,
         tls: config.tls.client(),
-    })?;
+    };
+    let channel = connect_lazy(&settings)?;
 
     let (writer, jobs) = WriterHandle::new(config.write_buffer);
     let hub = Arc::new(Hub::new(HubParts {
@@ -51,6 +53,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         archive,
         writer,
         outbox: Arc::new(Outbox::default()),
+        peers: settings,
         shutdown: shutdown.clone(),
     }));
     // Dropped before the folder, so that the lock outlives the last write.
@@ -70,11 +73,16 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         hub.tasks.spawn(Arc::clone(&hub).run_sealer());
     }
 
-    let routes = Routes::new(LogEndpoint::new(Logs::new(Arc::clone(&hub), config.max_readers))).add_service(
-        FeedServiceServer::new(Feed { hub: Arc::clone(&hub) }).max_decoding_message_size(MAX_REQUEST_BYTES),
-    );
+    let feed = FeedServiceServer::new(Feed { hub: Arc::clone(&hub) }).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let routes = Routes::new(LogEndpoint::new(Logs::new(Arc::clone(&hub), config.max_readers)))
+        .add_service(feed)
+        .add_service(RelayServiceServer::new(Owned { hub: Arc::clone(&hub) }));
     let settings = ServeSettings {
-        services: vec!["windlass.log.v1.LogService", "windlass.feed.v1.FeedService"],
+        services: vec![
+            "windlass.log.v1.LogService",
+            "windlass.feed.v1.FeedService",
+            "windlass.relay.v1.RelayService",
+        ],
         descriptors: windlass_api::DESCRIPTORS,
         access,
         tls,

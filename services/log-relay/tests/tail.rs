@@ -373,13 +373,16 @@ async fn what_cannot_be_read_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn logs_of_another_relay_are_refused_with_its_address() {
+async fn logs_of_a_relay_that_is_not_reached_are_refused_with_its_address() {
     let setting = setting(&[]).await;
     let mut elsewhere = source(0, 1, "e1");
     "00000000-0000-0000-0000-000000000001".clone_into(&mut elsewhere.relay);
-    "http://relay-2:7612".clone_into(&mut elsewhere.relay_address);
+    // Nobody listens there.
+    "http://127.0.0.1:9".clone_into(&mut elsewhere.relay_address);
     setting.scheduler.change(|state| state.elsewhere.push(elsewhere));
-    let mut stream = open(setting.relay.channel(), request()).await.expect("accepted");
+    let follow = false;
+    let request = TailLogsRequest { follow, ..request() };
+    let mut stream = open(setting.relay.channel(), request).await.expect("accepted");
     let status = loop {
         match within(stream.next()).await.expect("a status") {
             Ok(_) => {}
@@ -391,7 +394,27 @@ async fn logs_of_another_relay_are_refused_with_its_address() {
         (status.code(), info.reason.as_str()),
         (Code::Unavailable, "LOGS_ON_OTHER_RELAY")
     );
-    assert_eq!(info.metadata["address"], "http://relay-2:7612");
+    assert_eq!(info.metadata["address"], "http://127.0.0.1:9");
+}
+
+/// Two relays that each take the other for the owner: nothing goes round in circles.
+#[tokio::test]
+async fn what_another_relay_does_not_own_is_not_asked_for_any_further() {
+    let setting = setting(&[]).await;
+    let (folder, other) = (tempfile::tempdir().expect("folder"), Scheduler::start().await);
+    let second = Relay::start(folder.path(), &other.address).await;
+    for (scheduler, address) in [(&setting.scheduler, &second.address), (&other, &setting.relay.address)] {
+        let mut elsewhere = source(0, 1, "e1");
+        "00000000-0000-0000-0000-000000000001".clone_into(&mut elsewhere.relay);
+        address.clone_into(&mut elsewhere.relay_address);
+        scheduler.change(|state| state.elsewhere.push(elsewhere));
+    }
+    let follow = false;
+    for relay in [&setting.relay, &second] {
+        let request = TailLogsRequest { follow, ..request() };
+        let client = tail(relay.channel(), request).await;
+        assert_eq!((client.reason(), client.received), (EndReason::CaughtUp, 0));
+    }
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ package! {
     server: "public", "windlass.server.v1", "The server itself.";
     dispatch: "internal", "windlass.dispatch.v1", "Between scheduler and executors.";
     feed: "internal", "windlass.feed.v1", "Between executors and log relays.";
+    relay: "internal", "windlass.relay.v1", "Between log relays.";
     journal: "internal", "windlass.journal.v1", "The stored encoding of the scheduler's store.";
     follow: "internal", "windlass.follow.v1", "Between scheduler and log relays.";
 }

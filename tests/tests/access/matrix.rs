@@ -22,7 +22,7 @@ enum Needs {
     Service,
 }
 
-const EXPECTED: [(&str, Needs); 34] = [
+const EXPECTED: [(&str, Needs); 35] = [
     ("GetServerInfo", Needs::Token),
     ("GetPipelineSchema", Needs::Token),
     ("ListClusters", Needs::Token),
@@ -57,6 +57,7 @@ const EXPECTED: [(&str, Needs); 34] = [
     ("Connect", Needs::Service),
     ("Follow", Needs::Service),
     ("Feed", Needs::Service),
+    ("Read", Needs::Service),
 ];
 
 /// A token with its roles in the file, its role in team-a, its highest role anywhere, and whether it is a service.
@@ -114,8 +115,12 @@ fn expected(needs: Needs, names_a_run: bool, caller: &(&str, &str, u8, u8, bool)
 }
 
 fn part(rpc: &Rpc) -> Part {
-    let relay = rpc.path.starts_with("/windlass.log.") || rpc.path.starts_with("/windlass.feed.");
-    if relay { Part::Relay } else { Part::Scheduler }
+    let of_relays = ["/windlass.log.", "/windlass.feed.", "/windlass.relay."];
+    if of_relays.iter().any(|package| rpc.path.starts_with(package)) {
+        Part::Relay
+    } else {
+        Part::Scheduler
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_api::follow::v1::{Abandon, LogSource, Revoke, Sealed};
 use windlass_ids::{RelayId, RunId};
-use windlass_service::{Backoff, BackoffSettings};
+use windlass_service::{AuthenticatedChannel, Backoff, BackoffSettings, ChannelError, ChannelSettings, connect_lazy};
 
 use self::assigning::Pending;
 use self::container::{Container, FeedRef};
@@ -58,6 +58,8 @@ pub(crate) struct Hub {
     pub(crate) archive: Archive,
     pub(crate) writer: WriterHandle,
     pub(crate) outbox: Arc<Outbox>,
+    /// How other relays are dialled, but for the address.
+    peers: ChannelSettings,
     pub(crate) runs: Runs,
     pub(crate) tasks: TaskTracker,
     /// For tasks that the writer's thread starts.
@@ -117,6 +119,7 @@ impl Hub {
             writer: parts.writer,
             runs: Runs::new(Arc::clone(&parts.outbox)),
             outbox: parts.outbox,
+            peers: parts.peers,
             tasks: TaskTracker::new(),
             runtime: tokio::runtime::Handle::current(),
             shutdown: parts.shutdown,
@@ -130,6 +133,13 @@ impl Hub {
             looking: Semaphore::new(assigning::LOOKED_UP_AT_ONCE),
             started: Instant::now(),
         }
+    }
+
+    /// A connection to another relay, which is dialled with the first request.
+    pub(crate) fn peer(&self, address: &str) -> Result<AuthenticatedChannel, ChannelError> {
+        let mut settings = self.peers.clone();
+        address.clone_into(&mut settings.address);
+        connect_lazy(&settings)
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
@@ -297,11 +307,13 @@ pub(crate) struct HubParts {
     pub(crate) archive: Archive,
     pub(crate) writer: WriterHandle,
     pub(crate) outbox: Arc<Outbox>,
+    /// How other relays are dialled, but for the address.
+    pub(crate) peers: ChannelSettings,
     pub(crate) shutdown: CancellationToken,
 }
 
 /// How long to wait after so many failures in a row.
-fn backoff_after(settings: BackoffSettings, failures: u32) -> Duration {
+pub(crate) fn backoff_after(settings: BackoffSettings, failures: u32) -> Duration {
     let mut random = rand::rngs::StdRng::from_os_rng();
     let mut backoff = Backoff::new(settings);
     let delays = (0..failures.clamp(1, 16)).map(|_| backoff.next_delay(&mut random));

@@ -1,6 +1,7 @@
 //! TailLogs: merged, resumable log streams for clients.
 
 mod batch;
+mod owned;
 mod selection;
 mod source;
 mod stream;
@@ -14,6 +15,7 @@ use tonic::{Code, Status};
 use windlass_api::log::v1::TailLogsRequest;
 use windlass_service::{Caller, Denied};
 
+pub(crate) use self::owned::Owned;
 use self::selection::Selection;
 use self::stream::Reader;
 pub(crate) use self::wire::LogEndpoint;

@@ -29,6 +29,8 @@ enum Origin {
     Awaited(ContainerKey),
     Live(Arc<Container>),
     Archived(Arc<Manifest>, usize),
+    /// With another relay, which sends it: its address, and the number of the stream.
+    Remote(String, u64),
     /// Everything was sent, or there is nothing.
     Over,
 }
@@ -44,8 +46,8 @@ pub(crate) struct Source {
     pub(crate) described: bool,
     /// Whether the client has all of it.
     pub(crate) finished: bool,
-    /// Whether everything that is there was sent.
-    pub(crate) caught_up: bool,
+    /// What the relay that owns it has said last; none when no other one was asked.
+    pub(crate) heard: Option<Heard>,
     /// Whether the line whose parts are being read is sent.
     pub(crate) split: Option<bool>,
     /// Whether it waits for the relay to settle after its start.
@@ -56,6 +58,19 @@ pub(crate) struct Source {
     target: Option<u64>,
     origin: Origin,
     listener: Listener,
+}
+
+/// What another relay has said of a source that it owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing since it was asked.
+    Nothing,
+    /// It was not given the container yet.
+    Awaited,
+    /// A part of the log, with more to come.
+    Part,
+    /// Everything that is there was sent.
+    UpToDate,
 }
 
 /// What a turn of reading gave.
@@ -71,6 +86,8 @@ pub(crate) enum Piece {
     Ended,
     /// There is nothing, and there should be.
     Missing,
+    /// It is with the relay at this address.
+    Elsewhere(String),
 }
 
 /// Where a source begins when the client has no position in it.
@@ -94,7 +111,7 @@ impl Source {
             next,
             described: false,
             finished: false,
-            caught_up: false,
+            heard: None,
             split: None,
             settling: false,
             // Marks make a record's number greater than its line's: reading from here misses nothing, even if the client counted wrong.
@@ -129,12 +146,64 @@ impl Source {
 
     /// Whether a relay was named for it, or may still be, but it has not come yet.
     pub(crate) fn is_promised(&self) -> bool {
-        self.is_awaited() && (self.settling || !self.log.relay.is_empty())
+        let here = self.is_awaited() && (self.settling || !self.log.relay.is_empty());
+        here || matches!(self.heard, Some(Heard::Nothing | Heard::Awaited))
     }
 
     /// Whether the attempt has ended, but its log still comes in.
     pub(crate) fn is_draining(&self) -> bool {
-        self.log.ended && matches!(&self.origin, Origin::Live(container) if container.finished().is_none())
+        let open = match &self.origin {
+            Origin::Live(container) => container.finished().is_none(),
+            Origin::Remote(..) => true,
+            Origin::Unknown | Origin::Awaited(_) | Origin::Archived(..) | Origin::Over => false,
+        };
+        self.log.ended && open
+    }
+
+    /// The relay that sends it, and the number of the stream.
+    pub(crate) fn remote(&self) -> Option<(String, u64)> {
+        match &self.origin {
+            Origin::Remote(address, stream) => Some((address.clone(), *stream)),
+            Origin::Unknown | Origin::Awaited(_) | Origin::Live(_) | Origin::Archived(..) | Origin::Over => None,
+        }
+    }
+
+    /// Whether the relay that owns it was asked, and has not said anything of it.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.heard == Some(Heard::Nothing)
+    }
+
+    /// Whether the relay that owns it is sending what is there.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.heard == Some(Heard::Part)
+    }
+
+    /// From now on another relay sends it.
+    pub(crate) fn go_remote(&mut self, hub: &Hub, address: String, stream: u64) {
+        if let Origin::Awaited(key) = &self.origin {
+            hub.stop_waiting(&key.attempt, &self.listener);
+        }
+        self.origin = Origin::Remote(address, stream);
+        self.heard = Some(Heard::Nothing);
+    }
+
+    /// It is no longer where it was.
+    pub(crate) fn look_again(&mut self) {
+        self.origin = Origin::Unknown;
+        self.heard = Some(Heard::Nothing);
+    }
+
+    /// The relay that sends it has chosen where to begin, unless the client had a position.
+    pub(crate) fn begin_at(&mut self, position: SourcePosition, record: u64) {
+        if self.next == SourcePosition::default() {
+            self.next = position;
+            self.record = self.record.max(record);
+        }
+    }
+
+    /// The next record that is read.
+    pub(crate) fn record(&self) -> u64 {
+        self.record
     }
 
     /// Whether it is read from the archive.
@@ -158,6 +227,8 @@ impl Source {
         match &self.origin {
             Origin::Unknown | Origin::Awaited(_) => self.await_or_miss(hub),
             Origin::Over => Ok(Piece::Ended),
+            // It comes by itself.
+            Origin::Remote(..) => Ok(Piece::UpToDate),
             Origin::Archived(manifest, index) => read_archived(hub, manifest, *index, self.record).await,
             Origin::Live(container) => {
                 let container = Arc::clone(container);
@@ -215,6 +286,7 @@ impl Source {
         hub.stop_waiting(&key.attempt, &self.listener);
         container.listen(self.listener.clone());
         hub.want(&container);
+        self.heard = None;
         let end = container.extent().end;
         self.begin_at_tail(end, begin);
         if !begin.follow && !self.log.ended {
@@ -225,6 +297,7 @@ impl Source {
     }
 
     fn take_archived(&mut self, manifest: Arc<Manifest>, begin: Begin) {
+        self.heard = None;
         let name = &self.id.container;
         let Some(index) = manifest.containers.iter().position(|sealed| sealed.name == *name) else {
             self.origin = Origin::Over;
@@ -255,15 +328,12 @@ impl Source {
         self.record = first;
     }
 
-    /// Waits until a relay has it, unless none ever will.
+    /// Waits until a relay has it, unless none ever will, or another one has it.
     fn await_or_miss(&mut self, hub: &Hub) -> Result<Piece, TailError> {
         let log = Arc::clone(&self.log);
         let ours = log.relay == hub.relay.to_string() || log.relay_address == hub.advertised;
         if !log.relay_address.is_empty() && !ours {
-            return Err(TailError::OtherRelay {
-                step: log.step_name.clone(),
-                address: log.relay_address.clone(),
-            });
+            return Ok(Piece::Elsewhere(log.relay_address.clone()));
         }
         if log.ended && log.relay.is_empty() {
             if !log.pod_uid.is_empty() && self.waits_for_settling(hub) {
@@ -326,7 +396,7 @@ impl Source {
         match std::mem::replace(&mut self.origin, Origin::Over) {
             Origin::Live(container) => hub.left(&container, &self.listener).await,
             Origin::Awaited(key) => hub.stop_waiting(&key.attempt, &self.listener),
-            Origin::Unknown | Origin::Archived(..) | Origin::Over => {}
+            Origin::Unknown | Origin::Archived(..) | Origin::Remote(..) | Origin::Over => {}
         }
     }
 }

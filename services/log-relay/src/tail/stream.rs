@@ -1,5 +1,8 @@
 //! One client's stream: its sources are read in turns, as far as the client takes what was read.
 
+mod remote;
+mod taking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use windlass_api::log::v1::tail_logs_response::Message;
 use windlass_api::log::v1::{Checkpoint, End, EndReason, KeepAlive, Mark, MarkKind};
 use windlass_ids::RunId;
 
+use self::remote::Remotes;
 use super::batch::Batch;
 use super::selection::{From, Selection, Until};
 use super::source::{Begin, Piece, Source, containers_of, look_up};
@@ -50,6 +54,7 @@ pub(crate) struct Reader {
     wake: Arc<Wake>,
     sources: Vec<Source>,
     slots: BTreeMap<SourceId, usize>,
+    remotes: Remotes,
     /// From the cursor: sources that the client has, and where it stopped in others.
     finished: BTreeSet<SourceId>,
     resumed: BTreeMap<SourceId, SourcePosition>,
@@ -121,6 +126,7 @@ impl Reader {
             From::Start | From::Tail(_) | From::Since(_) => Default::default(),
         };
         Ok(Self {
+            remotes: Remotes::new(Arc::clone(&hub)),
             hub,
             watch,
             changes,
@@ -183,7 +189,7 @@ impl Reader {
             self.pump().await?;
             self.flush().await?;
             if let Some(reason) = self.is_over() {
-                return Ok(reason);
+                return self.unheard().map_or(Ok(reason), |error| Err(error.into()));
             }
             self.rest().await?;
         }
@@ -197,6 +203,7 @@ impl Reader {
         let grace = self.started + GRACE;
         tokio::select! {
             () = self.wake.ready() => self.calm().await,
+            news = self.remotes.next() => self.hear(news).await?,
             changed = self.changes.changed() => drop(changed),
             () = sleep_until(checkpoint), if self.moved => self.checkpoint().await?,
             () = sleep_until(keep_alive) => {
@@ -258,7 +265,9 @@ impl Reader {
             return;
         }
         if let Some(slot) = self.slots.get(&id) {
-            self.sources[*slot].update(Arc::clone(log));
+            let slot = *slot;
+            self.sources[slot].update(Arc::clone(log));
+            self.follow_owner(slot);
             return;
         }
         let slot = self.sources.len();
@@ -274,11 +283,20 @@ impl Reader {
 
     /// Reads all sources that have something new, each in turn.
     async fn pump(&mut self) -> Result<(), Stop> {
-        while let Some(slot) = self.wake.take() {
+        loop {
+            let (news, slot) = (self.remotes.ready(), self.wake.take());
+            if news.is_none() && slot.is_none() {
+                return Ok(());
+            }
             if self.hub.shutdown.is_cancelled() {
                 return Err(Stop::ShuttingDown);
             }
-            self.turn(slot).await?;
+            if let Some(news) = news {
+                self.hear(news).await?;
+            }
+            if let Some(slot) = slot {
+                self.turn(slot).await?;
+            }
             if self.batch.is_full() {
                 self.flush().await?;
             }
@@ -288,23 +306,19 @@ impl Reader {
                 self.admit().await?;
             }
         }
-        Ok(())
     }
 
     async fn turn(&mut self, slot: usize) -> Result<(), Stop> {
         let begin = self.begin_of(slot);
         let source = &mut self.sources[slot];
-        if source.finished {
+        if source.finished || source.remote().is_some() {
             return Ok(());
         }
         let read = source.read(&self.hub, begin).await;
         if read.is_err() {
             self.check_run()?;
         }
-        let piece = read?;
-        let source = &mut self.sources[slot];
-        source.caught_up = matches!(piece, Piece::UpToDate);
-        match piece {
+        match read? {
             Piece::UpToDate => {}
             Piece::Blocks(blocks) => {
                 for block in blocks {
@@ -317,11 +331,9 @@ impl Reader {
                     self.wake.raise(slot);
                 }
             }
+            Piece::Elsewhere(address) => self.fetch(slot, address),
             Piece::Switched => {
-                if self.sources[slot].described {
-                    self.mark(slot, MarkKind::Switched, None, "the log goes on from the archive")
-                        .await?;
-                }
+                self.switched(slot).await?;
                 self.wake.raise_first(slot);
             }
             Piece::Missing => {
@@ -330,6 +342,14 @@ impl Reader {
                 self.finish(slot).await?;
             }
             Piece::Ended => self.finish(slot).await?,
+        }
+        Ok(())
+    }
+
+    async fn switched(&mut self, slot: usize) -> Result<(), Stop> {
+        if self.sources[slot].described {
+            self.mark(slot, MarkKind::Switched, None, "the log goes on from the archive")
+                .await?;
         }
         Ok(())
     }
@@ -348,154 +368,6 @@ impl Reader {
         }
     }
 
-    async fn take(&mut self, slot: usize, block: &Block) -> Result<(), Stop> {
-        if self.takes_whole(slot, block) {
-            return self.take_whole(slot, block).await;
-        }
-        for (place, record) in block.records() {
-            if self.sources[slot].is_before(place) {
-                continue;
-            }
-            match record {
-                Record::Line(line) => self.take_line(slot, place, line).await?,
-                Record::Mark(mark) => self.take_mark(slot, place, mark).await?,
-                Record::End { .. } => continue,
-            }
-            self.sources[slot].passed(place);
-        }
-        Ok(())
-    }
-
-    /// Whether all of a block is sent, and nothing but lines.
-    fn takes_whole(&self, slot: usize, block: &Block) -> bool {
-        let next = &self.sources[slot].next;
-        let at_start = next.line == block.start.line && next.mark <= block.start.mark;
-        at_start && block.is_plain() && block.end.line > block.start.line && self.selection.is_unfiltered()
-    }
-
-    async fn take_whole(&mut self, slot: usize, block: &Block) -> Result<(), Stop> {
-        self.describe(slot).await?;
-        let number = self.sources[slot].number();
-        self.batch.push_block(number, block);
-        self.lines += block.end.line - block.start.line;
-        self.bytes += block.end.offset - block.start.offset;
-        let source = &mut self.sources[slot];
-        source.next = SourcePosition {
-            line: block.end.line,
-            mark: block.end.mark,
-            offset: block.end.offset,
-        };
-        source.record_from(block.end);
-        self.moved = true;
-        if self.batch.is_full() {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn take_line(&mut self, slot: usize, place: Place, line: LineRecord) -> Result<(), Stop> {
-        let next = &mut self.sources[slot].next;
-        if place.line < next.line {
-            return Ok(());
-        }
-        let length = line.length();
-        if self.wants(slot, &line) {
-            if self.selection.max_bytes > 0 && self.bytes + length > self.selection.max_bytes {
-                return Err(Stop::Limit);
-            }
-            self.describe(slot).await?;
-            self.lines += 1;
-            self.bytes += length;
-            let number = self.sources[slot].number();
-            self.batch.push(number, place, line);
-        }
-        let next = &mut self.sources[slot].next;
-        next.line = place.line + 1;
-        next.offset = place.offset + length;
-        next.mark = next.mark.max(place.mark);
-        self.moved = true;
-        if self.selection.max_lines > 0 && self.lines >= self.selection.max_lines {
-            return Err(Stop::Limit);
-        }
-        if self.batch.is_full() {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Whether a line is sent. Parts of one line go together, so that a client never joins a part with another line.
-    fn wants(&mut self, slot: usize, line: &LineRecord) -> bool {
-        let source = &mut self.sources[slot];
-        let wanted = source.split.unwrap_or_else(|| self.selection.wants(line));
-        source.split = line.partial.then_some(wanted);
-        wanted
-    }
-
-    async fn take_mark(&mut self, slot: usize, place: Place, mark: MarkRecord) -> Result<(), Stop> {
-        let next = &mut self.sources[slot].next;
-        if place.mark < next.mark || place.line < next.line {
-            return Ok(());
-        }
-        let kind = match mark.kind {
-            StoredMark::Lost => MarkKind::Lost,
-            StoredMark::Masked => MarkKind::Masked,
-        };
-        self.mark(slot, kind, mark.lost, &mark.message).await?;
-        self.sources[slot].next.mark = place.mark + 1;
-        self.moved = true;
-        Ok(())
-    }
-
-    /// Tells the client of a source, once.
-    async fn describe(&mut self, slot: usize) -> Result<(), Stop> {
-        let source = &mut self.sources[slot];
-        if std::mem::replace(&mut source.described, true) {
-            return Ok(());
-        }
-        let description = source.description();
-        let first = source.next == SourcePosition::default()
-            && source
-                .log
-                .containers
-                .iter()
-                .find(|name| self.selection.takes_container(name))
-                == Some(&source.id.container);
-        if !first {
-            self.batch.describe(&description);
-            return Ok(());
-        }
-        self.flush().await?;
-        self.send(Message::Mark(Mark {
-            kind: MarkKind::AttemptStarted.into(),
-            source: description.id,
-            source_description: Some(description),
-            ..Mark::default()
-        }))
-        .await
-    }
-
-    async fn mark(&mut self, slot: usize, kind: MarkKind, lost: Option<u64>, message: &str) -> Result<(), Stop> {
-        self.describe(slot).await?;
-        self.flush().await?;
-        self.send(Message::Mark(Mark {
-            kind: kind.into(),
-            source: self.sources[slot].number(),
-            lost_lines: lost,
-            message: message.to_owned(),
-            ..Mark::default()
-        }))
-        .await
-    }
-
-    async fn finish(&mut self, slot: usize) -> Result<(), Stop> {
-        self.mark(slot, MarkKind::SourceEnded, None, "").await?;
-        let source = &mut self.sources[slot];
-        source.finished = true;
-        source.leave(&self.hub).await;
-        self.moved = true;
-        Ok(())
-    }
-
     fn is_over(&self) -> Option<EndReason> {
         let view = self.watch.view();
         if !self.wake.is_idle() || view.news_since(self.seen).1 != self.seen {
@@ -510,7 +382,7 @@ impl Reader {
         if over && all_sent {
             return Some(EndReason::Complete);
         }
-        if self.selection.follow {
+        if self.selection.follow || self.is_fetching() {
             return None;
         }
         let pending = |source: &Source| !source.finished && (source.is_promised() || source.is_draining());

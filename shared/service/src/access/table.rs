@@ -120,6 +120,7 @@ pub const NEEDS: &[(&str, Need)] = &[
     ("/windlass.dispatch.v1.DispatchService/Connect", Need::Service),
     ("/windlass.follow.v1.FollowService/Follow", Need::Service),
     ("/windlass.feed.v1.FeedService/Feed", Need::Service),
+    ("/windlass.relay.v1.RelayService/Read", Need::Service),
 ];
 
 /// What an RPC needs; `None` for one that is not in the table.
