@@ -1,5 +1,6 @@
 //! Client channels that carry a bearer token, over TLS where the address says so.
 
+use std::fmt;
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
@@ -15,7 +16,7 @@ use crate::tls::{ClientTls, TlsError};
 pub type AuthenticatedChannel = InterceptedService<Channel, Bearer>;
 
 /// Where and as whom to call.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ChannelSettings {
     /// Address: `https://host:port` with TLS, `http://host:port` or `host:port` without.
     pub address: String,
@@ -25,6 +26,19 @@ pub struct ChannelSettings {
     pub user: Option<String>,
     /// Whom to trust at an `https://` address, and what to show there.
     pub tls: ClientTls,
+}
+
+impl fmt::Debug for ChannelSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A token is in no log.
+        formatter
+            .debug_struct("ChannelSettings")
+            .field("address", &self.address)
+            .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("user", &self.user)
+            .field("tls", &self.tls)
+            .finish()
+    }
 }
 
 /// An address or token that cannot be used.
@@ -130,5 +144,15 @@ mod tests {
             connect_lazy(&settings("a b")),
             Err(ChannelError::Address { .. })
         ));
+    }
+
+    #[test]
+    fn i8_a_token_is_not_printed() {
+        let settings = ChannelSettings {
+            token: Some("hush".to_owned()),
+            ..ChannelSettings::default()
+        };
+        let text = format!("{settings:?}");
+        assert!(text.contains("***") && !text.contains("hush"), "{text}");
     }
 }
