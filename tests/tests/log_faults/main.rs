@@ -3,7 +3,8 @@
 //!
 //! Each container's faults follow from a seed of its own. The short form has one round of 40; `scripts/test-long` has 50 rounds.
 //! Many containers and many lines at once are in `crowds`: 200 containers, 1,000 in the long form (`WINDLASS_LOG_CONTAINERS`).
-//! `WINDLASS_LOG_ROUNDS` sets their number, and `WINDLASS_SEED` the seed of the first one; the others count on from it.
+//! The longest line has 12 MiB, 100 in the long form (`WINDLASS_LOG_LINE_MIB`).
+//! `WINDLASS_LOG_ROUNDS` sets the number of rounds, and `WINDLASS_SEED` the seed of the first one; the others count on from it.
 
 mod crowds;
 mod unsteady;
@@ -68,7 +69,8 @@ fn hostile(seed: u64) -> Vec<u8> {
         output.extend((0..length).map(|_| random.random::<u8>()));
         output.push(b'\n');
     }
-    output.resize(output.len() + (12 << 20), b'x');
+    let mebibytes = usize::try_from(number("WINDLASS_LOG_LINE_MIB", 12)).expect("a size");
+    output.resize(output.len() + (mebibytes << 20), b'x');
     output.extend_from_slice(b"\nthe end\n");
     output
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use windlass_api::dispatch::v1::{AttemptPhase, Observation};
 use windlass_api::run::v1::FailureClass;
 
-/// behaviours T9, E23
+/// behaviours T9, E23; E21, X10: nothing is read again to find out what has changed, so nothing waits for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_a_step_costs_two_writes() {
     let mut world = World::start().await;
