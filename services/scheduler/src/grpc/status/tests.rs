@@ -271,6 +271,7 @@ fn every_error_has_its_code_reason_and_details() {
     FailedPrecondition RUN_DELETED
     AlreadyExists NAME_TAKEN
     FailedPrecondition OVERLAPPED
+    Unavailable SECRETS_REPLACED retry
     ResourceExhausted STORE_FULL retry quota
     ResourceExhausted QUEUE_FULL retry quota
     Unavailable OUTCOME_UNKNOWN retry
