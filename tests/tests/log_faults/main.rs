@@ -87,25 +87,21 @@ async fn hostile_output_comes_byte_for_byte() {
         "steps": [{"name": "cat", "command": ["/bin/cat", path.display().to_string()]}],
     }));
     let run = submit(&deployment, &pipeline, "hostile").await.name;
-    // While it is written, and from the archive.
-    for _ in 0..2 {
+    let path = path.to_str().expect("a path");
+    let logs = ["logs", &run, "--follow", "--output", "raw"];
+    let step = ["run-step", "--image", "busybox:1.36", "--", "/bin/cat", path];
+    // While it is written, from the archive, and as what a step prints.
+    for command in [&logs[..], &logs, &step] {
         let printed = Command::new(binary("windlass"))
-            .args(["logs", &run, "--follow", "--output", "raw", "--server"])
-            .arg(deployment.address(Part::Scheduler).to_string())
+            .env("WINDLASS_SERVER", deployment.address(Part::Scheduler).to_string())
             .env("WINDLASS_TOKEN", TOKEN)
+            .args(command)
             .output()
             .expect("windlass runs");
-        let first = printed
-            .stdout
-            .iter()
-            .zip(&output)
-            .position(|(found, written)| found != written);
-        assert_eq!(
-            (printed.stdout.len(), first),
-            (output.len(), None),
-            "{:?}",
-            printed.stderr
-        );
+        let mut both = printed.stdout.iter().zip(&output);
+        let first = both.position(|(found, written)| found != written);
+        let said = String::from_utf8_lossy(&printed.stderr);
+        assert_eq!((printed.stdout.len(), first), (output.len(), None), "{said}");
     }
 }
 

@@ -250,7 +250,12 @@ impl<'a> Follow<'a> {
 
     fn tailed(&mut self, item: Option<Result<TailItem>>) -> Result<()> {
         match item {
-            Some(Ok(TailItem::Line { source, content, .. })) => {
+            Some(Ok(TailItem::Line {
+                source,
+                content,
+                partial,
+                ..
+            })) => {
                 let prefix = match self.screen {
                     Screen::Raw { .. } => String::new(),
                     Screen::Terminal(_) | Screen::Plain { .. } | Screen::Quiet => self.prefixes.prefix(&source),
@@ -263,7 +268,9 @@ impl<'a> Follow<'a> {
                 } else {
                     let mut text = prefix.into_bytes();
                     text.extend_from_slice(&content);
-                    text.push(b'\n');
+                    if !partial || !matches!(self.screen, Screen::Raw { .. }) {
+                        text.push(b'\n');
+                    }
                     output::raw(&text)?;
                 }
             }
