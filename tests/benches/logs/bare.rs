@@ -160,3 +160,57 @@ pub(crate) async fn direct(client: kube::Client, pod: String, mut line: impl FnM
         line(&read.expect("a line").as_bytes()[31..]);
     }
 }
+
+/// Takes messages as they are: what a reader does with them is not the server's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Untouched;
+
+impl tonic::codec::Codec for Untouched {
+    type Encode = TailLogsRequest;
+    type Decode = usize;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl tonic::codec::Encoder for Untouched {
+    type Item = TailLogsRequest;
+    type Error = Status;
+
+    fn encode(&mut self, item: TailLogsRequest, buffer: &mut tonic::codec::EncodeBuf<'_>) -> Result<(), Status> {
+        prost::Message::encode(&item, buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl tonic::codec::Decoder for Untouched {
+    type Item = usize;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<usize>, Status> {
+        use bytes::Buf as _;
+        let length = buffer.remaining();
+        buffer.advance(length);
+        Ok(Some(length))
+    }
+}
+
+/// Reads a stream to its end without looking at it; its bytes.
+pub(crate) async fn drain(channel: windlass_service::AuthenticatedChannel, request: TailLogsRequest) -> usize {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("a connection");
+    let path = http::uri::PathAndQuery::from_static("/windlass.log.v1.LogService/TailLogs");
+    let answer = client.server_streaming(Request::new(request), path, Untouched).await;
+    let mut messages = answer.expect("accepted").into_inner();
+    let mut bytes = 0;
+    while let Some(length) = messages.message().await.expect("no failure") {
+        bytes += length;
+    }
+    bytes
+}

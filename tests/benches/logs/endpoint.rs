@@ -18,8 +18,8 @@ use windlass_tests::log_proxy::{Body, Cut, pass_on, serve};
 pub(crate) const LINE: usize = 100;
 /// Bytes of a piece of a body.
 const PIECE: usize = 64 * 1024;
-/// Length of `2026-11-30T12:00:00.123456789Z `.
-const TIME: usize = 31;
+/// Bytes of `2026-11-30T12:00:00.123456789Z `, a line and its newline.
+const RECORD: usize = 31 + LINE + 1;
 
 /// What all containers have written, and how often it was asked for.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ impl Log {
         self.length.send_modify(|state| state.0 = length);
     }
 
-    fn end(&self) {
+    /// There will be no more.
+    pub(crate) fn end(&self) {
         self.length.send_modify(|state| state.1 = true);
     }
 
@@ -75,13 +76,13 @@ impl Log {
     /// Where the last lines begin.
     fn tail(&self, lines: usize) -> usize {
         let text = self.text.lock().expect("no panic");
-        text.len() - (lines * (TIME + LINE)).min(text.len())
+        text.len() - (lines * RECORD).min(text.len())
     }
 
     /// Where the lines begin that are not older than a second.
     fn since(&self, second: i64) -> usize {
         let line = usize::try_from((second - 1_790_000_000).max(0)).expect("a number") * 1_000;
-        (line * (TIME + LINE)).min(self.text.lock().expect("no panic").len())
+        (line * RECORD).min(self.text.lock().expect("no panic").len())
     }
 }
 
@@ -116,7 +117,6 @@ impl Endpoint {
             tick.tick().await;
             log.write(line, 1, |_| self.origin.elapsed().as_micros());
         }
-        log.end();
     }
 
     /// Serves in front of a cluster; for clients without TLS.

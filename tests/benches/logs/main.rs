@@ -15,10 +15,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 use tokio::task::JoinSet;
-use windlass_api::log::v1::TailLogsRequest;
 use windlass_api::log::v1::log_service_client::LogServiceClient;
 use windlass_api::log::v1::tail_logs_response::Message;
-use windlass_service::{ChannelSettings, connect_lazy};
+use windlass_api::log::v1::{TailLogsRequest, TailLogsResponse};
+use windlass_service::{AuthenticatedChannel, ChannelSettings, connect_lazy};
 use windlass_tests::client::{submit, watch_to_end};
 use windlass_tests::deployment::{Deployment, Options, Part, TOKEN};
 use windlass_tests::pipelines::from_json;
@@ -121,16 +121,14 @@ impl Bench {
             .to_string()
     }
 
-    /// Ends the step.
+    /// Ends the step and its log.
     fn end(&self, step: &str) {
         std::fs::write(self.over(step), "").expect("a file");
+        self.endpoint.log(step).end();
     }
 
-    fn stream(
-        &self,
-        address: &str,
-        run: &str,
-    ) -> impl Future<Output = tonic::Streaming<windlass_api::log::v1::TailLogsResponse>> + use<> {
+    /// A connection and a request for all of a run's log.
+    fn reader(&self, address: &str, run: &str) -> (AuthenticatedChannel, TailLogsRequest) {
         let settings = ChannelSettings {
             address: address.to_owned(),
             token: Some(TOKEN.to_owned()),
@@ -142,11 +140,27 @@ impl Bench {
             follow: true,
             ..TailLogsRequest::default()
         };
-        async move {
-            let channel = connect_lazy(&settings).expect("an address");
-            let response = LogServiceClient::new(channel).tail_logs(request).await;
-            response.expect("accepted").into_inner()
+        (connect_lazy(&settings).expect("an address"), request)
+    }
+
+    async fn stream(&self, address: &str, run: &str) -> tonic::Streaming<TailLogsResponse> {
+        let (channel, request) = self.reader(address, run);
+        let response = LogServiceClient::new(channel).tail_logs(request).await;
+        response.expect("accepted").into_inner()
+    }
+
+    /// Readers of a log to its end who do not look at it; how long it takes.
+    async fn drain(&self, address: &str, run: &str, readers: usize, least: usize) -> f64 {
+        let clock = Instant::now();
+        let mut all = JoinSet::new();
+        for _ in 0..readers {
+            let (channel, request) = self.reader(address, run);
+            all.spawn(bare::drain(channel, request));
         }
+        for bytes in all.join_all().await {
+            assert!(bytes >= least, "{bytes} of {least}");
+        }
+        clock.elapsed().as_secs_f64()
     }
 
     /// Readers of a log to its end, each on a connection of its own, who check that the numbers of lines have no gap.
@@ -238,13 +252,11 @@ async fn bulk(bench: &mut Bench, pairs: usize, readers: usize, mib: usize) {
     let gigabytes = (readers * lines * LINE) as f64 / 1e9;
     let (mut times, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..pairs {
-        let (clock, before) = (Instant::now(), bench.deployment.usage(Part::Relay).cpu);
-        finish(bench.read(&bench.relay(), &run, readers).await, lines as u64).await;
-        let wall = clock.elapsed().as_secs_f64();
+        let before = bench.deployment.usage(Part::Relay).cpu;
+        let wall = bench.drain(&bench.relay(), &run, readers, lines * LINE).await;
         let cpu = (bench.deployment.usage(Part::Relay).cpu - before).as_secs_f64();
-        let (clock, before) = (Instant::now(), threads("bare"));
-        finish(bench.read(&chunks.address, &run, readers).await, 0).await;
-        let bare_wall = clock.elapsed().as_secs_f64();
+        let before = threads("bare");
+        let bare_wall = bench.drain(&chunks.address, &run, readers, lines * LINE).await;
         let bare_cpu = (threads("bare") - before).as_secs_f64();
         println!(
             "  relay {:.2} s/GB at {:.0} MB/s, bare tonic {:.2} s/GB at {:.0} MB/s; one core of the relay sends {:.0} MB/s",
@@ -282,20 +294,20 @@ async fn live(bench: &mut Bench, pairs: usize, readers: usize, seconds: usize) {
         let direct = spawn_direct(bench, pod);
         let before = bench.deployment.usage(Part::Relay).cpu;
         bench.endpoint.write_paced(&step, seconds).await;
+        assert_eq!(follows(bench, &step), 2, "P16: one upstream a container, and ours");
         bench.end(&step);
         let mut delays = finish(all, lines).await;
         let cost = (bench.deployment.usage(Part::Relay).cpu - before).as_secs_f64() * 1e6 / delivered;
         let mut direct = direct.await.expect("no panic");
-        assert_eq!(follows(bench, &step), 2, "P16: one upstream a container, and ours");
 
         let (_, step, pod) = bench.begin().await;
         let forwarder = bare::forwarder(bench.front.clone(), pod, readers);
         let all = bench.read(&forwarder.address, "any", readers).await;
         let before = threads("forward");
         bench.endpoint.write_paced(&step, seconds).await;
+        bench.end(&step);
         let mut forwarded = finish(all, lines).await;
         let bare = (threads("forward") - before).as_secs_f64() * 1e6 / delivered;
-        bench.end(&step);
         println!(
             "  relay {cost:.2} us a delivered line, flush-a-line {bare:.2} us; p50 and p99: relay {:.2} and {:.2} ms, flush-a-line {:.2} and {:.2} ms, direct beside the relay {:.2} and {:.2} ms",
             delays.at(0.5),
