@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use tonic::Streaming;
 use windlass_api::log::v1::log_service_client::LogServiceClient;
+use windlass_api::log::v1::{TailLogsRequest, TailLogsResponse};
 use windlass_api::run::v1::run_service_client::RunServiceClient;
 use windlass_api::server::v1::GetServerInfoRequest;
 use windlass_api::server::v1::server_service_client::ServerServiceClient;
@@ -373,6 +375,29 @@ impl Deployment {
     /// Client of one of the log relays.
     pub fn logs_at(&self, relay: Part) -> LogServiceClient<AuthenticatedChannel> {
         LogServiceClient::new(self.channel(relay)).max_decoding_message_size(64 << 20)
+    }
+
+    /// A stream of logs at a relay.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn tail(&self, relay: Part, request: TailLogsRequest) -> Streaming<TailLogsResponse> {
+        let response = self.logs_at(relay).tail_logs(request).await;
+        response.expect("accepted").into_inner()
+    }
+
+    /// `kill -9` of the three services.
+    pub fn kill_services(&mut self) {
+        for part in Part::SERVICES {
+            self.kill(part);
+        }
+    }
+
+    /// Starts the three services, which do not run.
+    pub fn start_services(&mut self) {
+        for part in Part::SERVICES {
+            self.start_part(part);
+        }
     }
 
     /// A channel to a part.

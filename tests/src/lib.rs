@@ -14,6 +14,7 @@ pub mod object_store;
 mod options;
 pub mod pipelines;
 pub mod ports;
+pub mod raw_codec;
 pub mod real_cluster;
 pub mod real_scale;
 pub mod scene;

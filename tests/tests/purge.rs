@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use windlass_tests::binaries::binary;
 use windlass_tests::client::{steps, submit};
-use windlass_tests::deployment::{Deployment, Options, Part};
+use windlass_tests::deployment::{Deployment, Options};
 use windlass_tests::pipelines::from_json;
 use windlass_tests::wait::until;
 
@@ -60,9 +60,7 @@ async fn i4_a_purge_ends_what_runs_and_leaves_nothing() {
         }
     })
     .await;
-    for part in Part::SERVICES {
-        deployment.kill(part);
-    }
+    deployment.kill_services();
 
     let (status, listed, notes) = purge(&kubeconfig, &["-o", "json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap_or_else(|error| panic!("{error}: {listed} {notes}"));

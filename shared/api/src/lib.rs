@@ -32,6 +32,14 @@ pub const SCHEDULE_SECRETS_CAPABILITY: &str = "schedule-secrets";
 /// Capability of an executor that carries out ClusterCalls.
 pub const CLUSTER_CHECK_CAPABILITY: &str = "cluster-check";
 
+/// All capabilities of this release, which both ends of a dispatch session tell each other.
+pub const DISPATCH_CAPABILITIES: [&str; 4] = [
+    SECRETS_CAPABILITY,
+    RUN_SECRETS_CAPABILITY,
+    SCHEDULE_SECRETS_CAPABILITY,
+    CLUSTER_CHECK_CAPABILITY,
+];
+
 /// Bound on a SubmitRun request, in bytes.
 pub const MAX_SUBMIT_BYTES: usize = 64 * 1024 * 1024;
 

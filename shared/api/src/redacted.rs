@@ -26,104 +26,30 @@ impl Debug for Size {
     }
 }
 
-impl Debug for PutSecretRequest {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("PutSecretRequest")
-            .field("namespace", &self.namespace)
-            .field("cluster", &self.cluster)
-            .field("name", &self.name)
-            .field("mode", &self.mode())
-            .field("data", &Sizes(&self.data))
-            .field("remove_keys", &self.remove_keys)
-            .field("request_id", &self.request_id)
-            .finish()
-    }
+/// Shows a message: fields as they are, of the one with values the sizes, and enumerations by their names.
+macro_rules! redacted {
+    ($($message:ident { $($field:ident),*; $values:ident $(; $enumeration:ident)? })*) => {$(
+        impl Debug for $message {
+            fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+                formatter
+                    .debug_struct(stringify!($message))
+                    $(.field(stringify!($field), &self.$field))*
+                    $(.field(stringify!($enumeration), &self.$enumeration()))?
+                    .field(stringify!($values), &Sizes(&self.$values))
+                    .finish()
+            }
+        }
+    )*};
 }
 
-impl Debug for SecretPut {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("SecretPut")
-            .field("name", &self.name)
-            .field("mode", &self.mode())
-            .field("data", &Sizes(&self.data))
-            .field("remove_keys", &self.remove_keys)
-            .field("request_id", &self.request_id)
-            .finish()
-    }
-}
-
-impl Debug for RunSecretMake {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("RunSecretMake")
-            .field("data", &Sizes(&self.data))
-            .finish()
-    }
-}
-
-impl Debug for SubmitRunRequest {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("SubmitRunRequest")
-            .field("namespace", &self.namespace)
-            .field("request_id", &self.request_id)
-            .field("pipeline", &self.pipeline)
-            .field("parameters", &self.parameters)
-            .field("name", &self.name)
-            .field("labels", &self.labels)
-            .field("secrets", &Sizes(&self.secrets))
-            .finish()
-    }
-}
-
-impl Debug for RetryRunRequest {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("RetryRunRequest")
-            .field("namespace", &self.namespace)
-            .field("run", &self.run)
-            .field("request_id", &self.request_id)
-            .field("name", &self.name)
-            .field("validate_only", &self.validate_only)
-            .field("from_steps", &self.from_steps)
-            .field("secrets", &Sizes(&self.secrets))
-            .finish()
-    }
-}
-
-impl Debug for CreateScheduleRequest {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("CreateScheduleRequest")
-            .field("namespace", &self.namespace)
-            .field("request_id", &self.request_id)
-            .field("schedule", &self.schedule)
-            .field("spec", &self.spec)
-            .field("pipeline", &self.pipeline)
-            .field("parameters", &self.parameters)
-            .field("paused", &self.paused)
-            .field("secrets", &Sizes(&self.secrets))
-            .finish()
-    }
-}
-
-impl Debug for UpdateScheduleRequest {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
-        formatter
-            .debug_struct("UpdateScheduleRequest")
-            .field("namespace", &self.namespace)
-            .field("request_id", &self.request_id)
-            .field("schedule", &self.schedule)
-            .field("spec", &self.spec)
-            .field("pipeline", &self.pipeline)
-            .field("parameters", &self.parameters)
-            .field("paused", &self.paused)
-            .field("update_mask", &self.update_mask)
-            .field("secrets", &Sizes(&self.secrets))
-            .finish()
-    }
+redacted! {
+    PutSecretRequest { namespace, cluster, name, remove_keys, request_id; data; mode }
+    SecretPut { name, remove_keys, request_id; data; mode }
+    RunSecretMake { ; data }
+    SubmitRunRequest { namespace, request_id, pipeline, parameters, name, labels; secrets }
+    RetryRunRequest { namespace, run, request_id, name, validate_only, from_steps; secrets }
+    CreateScheduleRequest { namespace, request_id, schedule, spec, pipeline, parameters, paused; secrets }
+    UpdateScheduleRequest { namespace, request_id, schedule, spec, pipeline, parameters, paused, update_mask; secrets }
 }
 
 #[cfg(test)]

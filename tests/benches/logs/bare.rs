@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use futures::{AsyncBufReadExt as _, StreamExt as _};
 use kube::api::{Api, LogParams};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use windlass_api::log::v1::log_service_server::{LogService, LogServiceServer};
 use windlass_api::log::v1::tail_logs_response::Message;
 use windlass_api::log::v1::{Checkpoint, Line, Lines, TailLogsRequest, TailLogsResponse};
+use windlass_tests::raw_codec::Raw;
 
 /// A server with a runtime of its own, whose threads have its name.
 #[derive(Debug)]
@@ -38,9 +40,11 @@ fn serve(threads: &str, service: impl LogService) -> Server {
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        // As the relay's: a small message waits for no answer to the one before.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tonic::transport::Server::builder()
             .add_service(LogServiceServer::new(service))
-            .serve_with_incoming(TcpListenerStream::new(listener))
+            .serve_with_incoming(incoming)
             .await
     });
     Server {
@@ -83,22 +87,25 @@ impl LogService for Chunks {
 
 struct Forwarder {
     lines: Arc<broadcast::Sender<Vec<u8>>>,
+    /// One for each reader that has come.
+    arrived: Arc<Semaphore>,
 }
 
 /// Follows a pod's log and sends each line by itself, at once, to whoever has come by then; it begins when `readers` are there.
 pub(crate) fn forwarder(client: kube::Client, pod: String, readers: usize) -> Server {
     let lines = Arc::new(broadcast::Sender::new(1 << 16));
+    let arrived = Arc::new(Semaphore::new(0));
     let server = serve(
         "forward",
         Forwarder {
             lines: Arc::clone(&lines),
+            arrived: Arc::clone(&arrived),
         },
     );
     let runtime = server.runtime.as_ref().expect("it runs");
     runtime.spawn(async move {
-        while lines.receiver_count() < readers {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        let all = u32::try_from(readers).expect("a number");
+        arrived.acquire_many(all).await.expect("never closed").forget();
         let params = LogParams {
             follow: true,
             timestamps: true,
@@ -122,6 +129,7 @@ impl LogService for Forwarder {
 
     async fn tail_logs(&self, _: Request<TailLogsRequest>) -> Result<Response<Responses>, Status> {
         let mut lines = self.lines.subscribe();
+        self.arrived.add_permits(1);
         let (out, stream) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
             loop {
@@ -161,56 +169,17 @@ pub(crate) async fn direct(client: kube::Client, pod: String, mut line: impl FnM
     }
 }
 
-/// Takes messages as they are: what a reader does with them is not the server's.
-#[derive(Clone, Copy, Debug, Default)]
-struct Untouched;
-
-impl tonic::codec::Codec for Untouched {
-    type Encode = TailLogsRequest;
-    type Decode = usize;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl tonic::codec::Encoder for Untouched {
-    type Item = TailLogsRequest;
-    type Error = Status;
-
-    fn encode(&mut self, item: TailLogsRequest, buffer: &mut tonic::codec::EncodeBuf<'_>) -> Result<(), Status> {
-        prost::Message::encode(&item, buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl tonic::codec::Decoder for Untouched {
-    type Item = usize;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<usize>, Status> {
-        use bytes::Buf as _;
-        let length = buffer.remaining();
-        buffer.advance(length);
-        Ok(Some(length))
-    }
-}
-
 /// Reads a stream to its end without looking at it; its bytes.
 pub(crate) async fn drain(channel: windlass_service::AuthenticatedChannel, request: TailLogsRequest) -> usize {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.expect("a connection");
     let path = http::uri::PathAndQuery::from_static("/windlass.log.v1.LogService/TailLogs");
-    let answer = client.server_streaming(Request::new(request), path, Untouched).await;
+    let request = Request::new(prost::Message::encode_to_vec(&request));
+    let answer = client.server_streaming(request, path, Raw).await;
     let mut messages = answer.expect("accepted").into_inner();
     let mut bytes = 0;
-    while let Some(length) = messages.message().await.expect("no failure") {
-        bytes += length;
+    while let Some(message) = messages.message().await.expect("no failure") {
+        bytes += message.len();
     }
     bytes
 }

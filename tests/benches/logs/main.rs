@@ -417,6 +417,9 @@ async fn stalled(bench: &mut Bench, pairs: usize, readers: usize, mib: usize) {
     bench.endpoint.write_all(&step, lines);
     bench.end(&step);
     watch_to_end(&bench.deployment, &run).await;
+    // A relay that has kept nothing of what was measured before, and its caches full.
+    bench.deployment.restart(Part::Relay);
+    bench.deployment.ready().await;
     finish(bench.read(&bench.relay(), &run, 1).await, lines as u64).await;
     let before = bench.deployment.usage(Part::Relay).resident;
     let mut still = Vec::new();

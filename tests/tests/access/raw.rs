@@ -1,12 +1,11 @@
 //! Calls of RPCs that are known by their descriptors only.
 
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
 use prost_types::{DescriptorProto, FileDescriptorSet};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 use windlass_service::AuthenticatedChannel;
+use windlass_tests::raw_codec::Raw;
 
 /// An RPC.
 #[derive(Clone, Debug)]
@@ -71,7 +70,7 @@ impl Rpc {
             .map_err(|error| Status::unavailable(error.to_string()))?;
         let path = self.path.parse().expect("a path");
         let requests = tokio_stream::once(request);
-        client.streaming(Request::new(requests), path, Bytes).await.map(drop)
+        client.streaming(Request::new(requests), path, Raw).await.map(drop)
     }
 }
 
@@ -90,41 +89,4 @@ pub(crate) fn chain(status: &Status) -> String {
         cause = error.source();
     }
     text
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bytes;
-
-impl Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining()).to_vec()))
-    }
 }

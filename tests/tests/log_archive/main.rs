@@ -92,12 +92,7 @@ fn whole(run: &str) -> TailLogsRequest {
 /// Asks for a reader's stream until the relay knows the run.
 async fn read(deployment: &Deployment, relay: Part, request: TailLogsRequest) -> Client {
     let mut client = Client::default();
-    let mut stream = deployment
-        .logs_at(relay)
-        .tail_logs(request)
-        .await
-        .expect("accepted")
-        .into_inner();
+    let mut stream = deployment.tail(relay, request).await;
     client.read_all(&mut stream).await;
     client
 }
@@ -217,12 +212,7 @@ async fn i7_a_cursor_of_a_live_log_is_good_in_the_archive_on_another_relay() {
         from: Some(From::Cursor(cursor.to_vec())),
         ..request
     };
-    let mut stream = deployment
-        .logs_at(Part::SecondRelay)
-        .tail_logs(request)
-        .await
-        .expect("accepted")
-        .into_inner();
+    let mut stream = deployment.tail(Part::SecondRelay, request).await;
     client.read_all(&mut stream).await;
     let expected: Vec<String> = (0..1000).map(|line| line.to_string()).collect();
     assert_eq!(client.of("only/1/main"), expected);

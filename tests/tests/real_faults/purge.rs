@@ -69,9 +69,7 @@ async fn i4_a_purge_removes_what_an_abandoned_installation_left_and_nothing_else
     assert!(said.starts_with("exit status 2"), "{said}");
     assert!(said.contains(&format!("installation {gone} lives")), "{said}");
 
-    for part in Part::SERVICES {
-        scene.deployment.kill(part);
-    }
+    scene.deployment.kill_services();
     // Somebody gave up and deletes the pod: nobody lets it go.
     let pods: Api<Pod> = scene.api();
     let name = left.metadata.name.clone().expect("a name");
@@ -150,9 +148,7 @@ async fn i4_a_purge_says_what_others_hold() {
         .await
         .expect("patched");
     let gone = installation(&scene.deployment).await;
-    for part in Part::SERVICES {
-        scene.deployment.kill(part);
-    }
+    scene.deployment.kill_services();
     let (status, said, notes) = purge(
         &scene,
         &["--installation", &gone, "--yes", "--force", "--timeout", "5s"],

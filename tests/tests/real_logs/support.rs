@@ -47,11 +47,11 @@ impl Rotations {
         let nodes = scene.cluster.folder().join("nodes");
         let pods = format!("{}_", scene.namespace.name);
         let task = tokio::spawn(async move {
+            // A kubelet rotates every three seconds, and keeps a few of the files.
+            let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
             loop {
-                for file in rotated(&nodes, &pods) {
-                    found.lock().expect("no panic").insert(file);
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                tick.tick().await;
+                found.lock().expect("no panic").extend(rotated(&nodes, &pods));
             }
         });
         Self { seen, task }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 use windlass_api::convert::pipeline_to_proto;
 use windlass_api::run::v1::{CancelRunRequest, ListRunsRequest, Run, RunState, StepState, SubmitRunRequest};
 use windlass_local_cluster::Action;
@@ -16,15 +16,11 @@ use windlass_tests::pipelines::from_json;
 use windlass_tests::wait::{is_alive, until};
 
 use crate::support::{
-    Canaries, Said, checks, on_secrets, prints, remain, secrets_with, set_faults, windlass, windlass_with, written,
+    Canaries, Given, Said, checks, of_run, on_secrets, remain, secrets_with, set_faults, windlass, written,
 };
 
 /// More commits than the run can take.
 const MOST_COMMITS: u64 = 100;
-
-fn of_run(key: &str) -> Value {
-    json!({"runSecretKeyRef": {"key": key}})
-}
 
 /// The Secrets of runs that are there.
 async fn secrets(deployment: &Deployment) -> Vec<Secret> {
@@ -188,14 +184,10 @@ async fn i8_e31_everything_dies_before_the_answer_and_nothing_remains_of_a_run_t
     let request = submission(&deployment, "r1", "hunter2");
     let asking = tokio::spawn(async move { client.submit_run(request).await });
     let (run, _) = made(&deployment).await;
-    for part in Part::SERVICES {
-        deployment.kill(part);
-    }
+    deployment.kill_services();
     asking.await.expect("no panic").expect_err("nobody answers");
     set_faults(&deployment, Vec::new()).await;
-    for part in Part::SERVICES {
-        deployment.start_part(part);
-    }
+    deployment.start_services();
     deployment.ready().await;
     assert_eq!(
         only_run(&deployment).await.expect("the run").state(),
@@ -229,14 +221,10 @@ async fn i8_e31_everything_dies_before_the_deletion_and_the_next_ones_delete() {
             .ok_or(log)
     })
     .await;
-    for part in Part::SERVICES {
-        deployment.kill(part);
-    }
+    deployment.kill_services();
     assert_eq!(secrets(&deployment).await.len(), 1);
     set_faults(&deployment, Vec::new()).await;
-    for part in Part::SERVICES {
-        deployment.start_part(part);
-    }
+    deployment.start_services();
     gone(&deployment).await;
 }
 
@@ -251,50 +239,17 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
     let own = tempfile::tempdir().expect("a folder");
     let mut canaries = Canaries(Vec::new());
     let mut said: Vec<Said> = Vec::new();
-    let [file, env, lines, piped, again, refused] = std::array::from_fn(|_| canaries.new_one());
+    let given = Given::new(own.path(), &mut canaries);
+    let [again, refused] = std::array::from_fn(|_| canaries.new_one());
     let go = own.path().join("go");
-    let pipeline = json!({
-        "name": "uses",
-        "defaults": {"image": "busybox:1.36"},
-        "steps": [
-            checks("file", "A", of_run("FILE"), &file, &go),
-            checks("env", "B", of_run("ENV_CANARY"), &env, &go),
-            checks("lines", "C", of_run("LINES"), &lines, &go),
-            checks("pipe", "D", of_run("pipe.d"), &piped, &go),
-            prints("prints", of_run("FILE")),
-            {"name": "fails", "upstream": ["file"], "command": ["sh", "-c", "exit 3"],
-             "env": [{"name": "A", "valueFrom": of_run("FILE")}]},
-        ],
-    });
+    let mut steps_of_it = given.steps(&go);
+    steps_of_it.push(json!({
+        "name": "fails", "upstream": ["file"], "command": ["sh", "-c", "exit 3"],
+        "env": [{"name": "A", "valueFrom": of_run("FILE")}],
+    }));
+    let pipeline = json!({"name": "uses", "defaults": {"image": "busybox:1.36"}, "steps": steps_of_it});
     let pipeline = written(own.path(), "pipeline.json", &pipeline.to_string());
-    let from_file = format!("FILE={}", written(own.path(), "file", &file));
-    let env_file = written(
-        own.path(),
-        "lines",
-        &format!("# {}\nLINES={lines}\n", canaries.new_one()),
-    );
-    let all = [
-        "--secret-file",
-        &from_file,
-        "--secret-env",
-        "ENV_CANARY",
-        "--secret-env-file",
-        &env_file,
-    ];
-    let run = [
-        &[
-            "run",
-            &pipeline,
-            "--name",
-            "first",
-            "--detach",
-            "--secret-stdin",
-            "pipe.d",
-        ][..],
-        &all,
-    ]
-    .concat();
-    let accepted = windlass_with(&deployment, &run, piped.as_bytes(), &[("ENV_CANARY", &env)]);
+    let accepted = given.give(&deployment, &["run", &pipeline, "--name", "first", "--detach"]);
     assert_eq!((accepted.status, accepted.out.as_str()), (0, "first\n"), "{accepted:?}");
     said.push(accepted);
     until("the steps run", async || {
@@ -420,7 +375,7 @@ async fn i8_values_of_runs_that_went_through_every_path_are_nowhere_but_in_kuber
         "-c",
         script,
     ];
-    let stepped = windlass(&deployment, &step, piped.as_bytes());
+    let stepped = windlass(&deployment, &step, given.piped.as_bytes());
     assert_eq!(
         (stepped.status, stepped.out.as_str()),
         (0, "long: ***.\n"),

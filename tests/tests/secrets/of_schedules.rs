@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 use windlass_api::convert::pipeline_to_proto;
@@ -21,17 +21,13 @@ use windlass_tests::pipelines::from_json;
 use windlass_tests::wait::{is_alive, until};
 
 use crate::support::{
-    Canaries, Said, checks, on_secrets, prints, remain, secrets_with, set_faults, windlass, windlass_with, written,
+    Canaries, Given, Said, of_run, on_secrets, prints, remain, secrets_with, set_faults, windlass, written,
 };
 
 /// The label that only these have.
 const LABEL: &str = "windlass.dev/secret-id";
 /// More commits than all of it can take.
 const MOST_COMMITS: u64 = 150;
-
-fn of_run(key: &str) -> Value {
-    json!({"runSecretKeyRef": {"key": key}})
-}
 
 fn client(deployment: &Deployment) -> ScheduleServiceClient<AuthenticatedChannel> {
     ScheduleServiceClient::new(deployment.channel(Part::Scheduler))
@@ -224,15 +220,11 @@ async fn i8_e31_everything_dies_before_a_schedule_is_made_and_nothing_of_it_rema
     let request = creation(&deployment.folder().join("witness"), "one");
     let asking = tokio::spawn(async move { asking.create_schedule(request).await });
     remain(&deployment, LABEL, 1).await;
-    for part in Part::SERVICES {
-        deployment.kill(part);
-    }
+    deployment.kill_services();
     asking.await.expect("no panic").expect_err("nobody answers");
     assert_eq!(secrets_with(&deployment, LABEL).await.len(), 1);
     set_faults(&deployment, Vec::new()).await;
-    for part in Part::SERVICES {
-        deployment.start_part(part);
-    }
+    deployment.start_services();
     remain(&deployment, LABEL, 0).await;
     let listed = repeat("the schedules are listed", async || {
         client(&deployment)
@@ -258,14 +250,10 @@ async fn i8_e31_m12_everything_dies_after_a_schedule_is_deleted_and_the_next_one
             .ok_or(log)
     })
     .await;
-    for part in Part::SERVICES {
-        deployment.kill(part);
-    }
+    deployment.kill_services();
     assert_eq!(secrets_with(&deployment, LABEL).await.len(), 1);
     set_faults(&deployment, Vec::new()).await;
-    for part in Part::SERVICES {
-        deployment.start_part(part);
-    }
+    deployment.start_services();
     remain(&deployment, LABEL, 0).await;
 }
 
@@ -280,46 +268,16 @@ async fn i8_values_of_schedules_that_went_through_every_path_are_nowhere_but_in_
     let own = tempfile::tempdir().expect("a folder");
     let mut canaries = Canaries(Vec::new());
     let mut said: Vec<Said> = Vec::new();
-    let [file, env, lines, piped, rotated, refused] = std::array::from_fn(|_| canaries.new_one());
+    let given = Given::new(own.path(), &mut canaries);
+    let [rotated, refused] = std::array::from_fn(|_| canaries.new_one());
     let go = own.path().join("go");
-    let pipeline = json!({
-        "name": "uses",
-        "defaults": {"image": "busybox:1.36"},
-        "steps": [
-            checks("file", "A", of_run("FILE"), &file, &go),
-            checks("env", "B", of_run("ENV_CANARY"), &env, &go),
-            checks("lines", "C", of_run("LINES"), &lines, &go),
-            checks("pipe", "D", of_run("pipe.d"), &piped, &go),
-            prints("prints", of_run("FILE")),
-        ],
-    });
+    let pipeline = json!({"name": "uses", "defaults": {"image": "busybox:1.36"}, "steps": given.steps(&go)});
     let pipeline = written(own.path(), "pipeline.json", &pipeline.to_string());
     let simple =
         json!({"name": "simple", "defaults": {"image": "busybox:1.36"}, "steps": [prints("prints", of_run("FILE"))]});
     let simple = written(own.path(), "simple.json", &simple.to_string());
-    let from_file = format!("FILE={}", written(own.path(), "file", &file));
-    let env_file = written(
-        own.path(),
-        "lines",
-        &format!("# {}\nLINES={lines}\n", canaries.new_one()),
-    );
-    let create = [
-        "schedule",
-        "create",
-        "nightly",
-        &pipeline,
-        "--cron",
-        "0 4 1 1 *",
-        "--secret-file",
-        &from_file,
-        "--secret-env",
-        "ENV_CANARY",
-        "--secret-env-file",
-        &env_file,
-        "--secret-stdin",
-        "pipe.d",
-    ];
-    let made = windlass_with(&deployment, &create, piped.as_bytes(), &[("ENV_CANARY", &env)]);
+    let create = ["schedule", "create", "nightly", &pipeline, "--cron", "0 4 1 1 *"];
+    let made = given.give(&deployment, &create);
     assert!(made.out.starts_with("schedule nightly is made"), "{made:?}");
     said.push(made);
     let triggered = windlass(&deployment, &["schedule", "trigger", "nightly"], b"");

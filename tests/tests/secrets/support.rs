@@ -247,3 +247,61 @@ pub(crate) fn written(folder: &Path, name: &str, content: &str) -> String {
     std::fs::write(&path, content).expect("a file");
     path.display().to_string()
 }
+
+/// A key that is given with the run or its schedule.
+pub(crate) fn of_run(key: &str) -> Value {
+    json!({"runSecretKeyRef": {"key": key}})
+}
+
+/// Values of a run or a schedule, each given in a way of its own, and the steps that find them.
+pub(crate) struct Given {
+    pub(crate) file: String,
+    env: String,
+    lines: String,
+    pub(crate) piped: String,
+    from_file: String,
+    env_file: String,
+}
+
+impl Given {
+    /// New values, whose files are in this folder.
+    pub(crate) fn new(folder: &Path, canaries: &mut Canaries) -> Self {
+        let [file, env, lines, piped] = std::array::from_fn(|_| canaries.new_one());
+        let comment = canaries.new_one();
+        Self {
+            from_file: format!("FILE={}", written(folder, "file", &file)),
+            env_file: written(folder, "lines", &format!("# {comment}\nLINES={lines}\n")),
+            file,
+            env,
+            lines,
+            piped,
+        }
+    }
+
+    /// Four that fail unless they find their values, and wait for the file `go`; and one that prints one.
+    pub(crate) fn steps(&self, go: &Path) -> Vec<Value> {
+        vec![
+            checks("file", "A", of_run("FILE"), &self.file, go),
+            checks("env", "B", of_run("ENV_CANARY"), &self.env, go),
+            checks("lines", "C", of_run("LINES"), &self.lines, go),
+            checks("pipe", "D", of_run("pipe.d"), &self.piped, go),
+            prints("prints", of_run("FILE")),
+        ]
+    }
+
+    /// Calls a command with all of them.
+    pub(crate) fn give(&self, deployment: &Deployment, command: &[&str]) -> Said {
+        let flags = [
+            "--secret-file",
+            &self.from_file,
+            "--secret-env",
+            "ENV_CANARY",
+            "--secret-env-file",
+            &self.env_file,
+            "--secret-stdin",
+            "pipe.d",
+        ];
+        let env = [("ENV_CANARY", &*self.env)];
+        windlass_with(deployment, &[command, &flags].concat(), self.piped.as_bytes(), &env)
+    }
+}

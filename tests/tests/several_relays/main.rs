@@ -9,8 +9,9 @@ use serde_json::json;
 use support::client::Client;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::Streaming;
 use windlass_api::log::v1::tail_logs_request::From;
-use windlass_api::log::v1::{EndReason, MarkKind, TailLogsRequest};
+use windlass_api::log::v1::{EndReason, MarkKind, TailLogsRequest, TailLogsResponse};
 use windlass_pipeline::Pipeline;
 use windlass_tests::binaries::binary;
 use windlass_tests::client::{submit, watch_to_end};
@@ -59,6 +60,12 @@ fn follow(run: &str) -> TailLogsRequest {
     }
 }
 
+async fn next(stream: &mut Streaming<TailLogsResponse>) -> TailLogsResponse {
+    let message = tokio::time::timeout(std::time::Duration::from_secs(120), stream.message()).await;
+    let message = message.expect("in time").expect("no failure");
+    message.expect("no end before the end")
+}
+
 /// A reader at a relay, over as many streams as it takes.
 async fn read(deployment: &Deployment, relay: Part, request: &TailLogsRequest, client: &mut Client, lines: usize) {
     let from = client.tracker.cursor().map(|cursor| From::Cursor(cursor.to_vec()));
@@ -67,20 +74,9 @@ async fn read(deployment: &Deployment, relay: Part, request: &TailLogsRequest, c
         from,
         ..request.clone()
     };
-    let mut stream = deployment
-        .logs_at(relay)
-        .tail_logs(request)
-        .await
-        .expect("accepted")
-        .into_inner();
+    let mut stream = deployment.tail(relay, request).await;
     while client.received < lines && client.end.is_none() {
-        let message = tokio::time::timeout(std::time::Duration::from_secs(120), stream.message()).await;
-        client.take(
-            message
-                .expect("in time")
-                .expect("no failure")
-                .expect("no end before the end"),
-        );
+        client.take(next(&mut stream).await);
     }
 }
 
@@ -212,12 +208,7 @@ async fn i7_a_cursor_goes_from_relay_to_relay_and_from_live_to_archive() {
             filtered: tail_lines.is_some(),
             ..Client::default()
         };
-        let mut stream = deployment
-            .logs_at(other)
-            .tail_logs(request)
-            .await
-            .expect("accepted")
-            .into_inner();
+        let mut stream = deployment.tail(other, request).await;
         there.read_all(&mut stream).await;
         assert_eq!((there.reason(), there.received), (EndReason::CaughtUp, lines));
         assert_eq!(there.of("s0/1/main").last().map(String::as_str), Some("line 299 of 0"));
@@ -246,12 +237,7 @@ async fn i7_a_reader_goes_on_when_the_relay_that_owns_its_log_is_killed() {
     let (owner, other) = owner(&deployment, &run.id).await;
     let request = follow(&run.name);
     let mut client = Client::default();
-    let mut stream = deployment
-        .logs_at(other)
-        .tail_logs(request)
-        .await
-        .expect("accepted")
-        .into_inner();
+    let mut stream = deployment.tail(other, request).await;
     client.read_lines(&mut stream, 300).await;
     // At first it comes back, then it does not, and the scheduler gives the log to the other one.
     deployment.restart(owner);
@@ -259,13 +245,7 @@ async fn i7_a_reader_goes_on_when_the_relay_that_owns_its_log_is_killed() {
     deployment.kill(owner);
     std::fs::write(&go, "").expect("a file");
     while client.end.is_none() {
-        let message = tokio::time::timeout(std::time::Duration::from_secs(120), stream.message()).await;
-        client.take(
-            message
-                .expect("in time")
-                .expect("no failure")
-                .expect("no end before the end"),
-        );
+        client.take(next(&mut stream).await);
     }
     assert_eq!(client.of("s0/1/main"), written(0));
     assert_eq!(

@@ -12,10 +12,7 @@ use windlass_api::dispatch::v1 as dispatch;
 use windlass_api::dispatch::v1::connect_request::Message as Request;
 use windlass_api::dispatch::v1::connect_response::Message as Response;
 use windlass_api::dispatch::v1::dispatch_service_client::DispatchServiceClient;
-use windlass_api::{
-    CLUSTER_CHECK_CAPABILITY, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN, RUN_SECRETS_CAPABILITY,
-    SCHEDULE_SECRETS_CAPABILITY, SECRETS_CAPABILITY,
-};
+use windlass_api::{DISPATCH_CAPABILITIES, INTERNAL_PROTOCOL, INTERNAL_PROTOCOL_MIN};
 use windlass_ids::InstallationId;
 use windlass_service::{Backoff, BackoffSettings, ChannelSettings, connect_lazy};
 
@@ -175,14 +172,7 @@ impl Session {
             name: introduction.name,
             protocol_min: INTERNAL_PROTOCOL_MIN,
             protocol_max: INTERNAL_PROTOCOL,
-            capabilities: [
-                SECRETS_CAPABILITY,
-                RUN_SECRETS_CAPABILITY,
-                SCHEDULE_SECRETS_CAPABILITY,
-                CLUSTER_CHECK_CAPABILITY,
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            capabilities: DISPATCH_CAPABILITIES.map(str::to_owned).to_vec(),
             cluster_uid: introduction.cluster_uid,
             cluster_alias: introduction.cluster_alias,
             version: env!("CARGO_PKG_VERSION").to_owned(),

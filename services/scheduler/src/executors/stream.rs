@@ -7,10 +7,10 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use windlass_api::DISPATCH_CAPABILITIES;
 use windlass_api::convert::duration_to_proto;
 use windlass_api::dispatch::v1 as wire;
 use windlass_api::dispatch::v1::connect_request::Message;
-use windlass_api::{CLUSTER_CHECK_CAPABILITY, RUN_SECRETS_CAPABILITY, SCHEDULE_SECRETS_CAPABILITY, SECRETS_CAPABILITY};
 use windlass_scheduling::{Event, Rejection};
 
 use super::convert;
@@ -170,14 +170,7 @@ fn welcome(
     let received = session.tell(|outbox| outbox.received());
     let welcome = wire::SchedulerWelcome {
         protocol: hello.protocol,
-        capabilities: [
-            SECRETS_CAPABILITY,
-            RUN_SECRETS_CAPABILITY,
-            SCHEDULE_SECRETS_CAPABILITY,
-            CLUSTER_CHECK_CAPABILITY,
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        capabilities: DISPATCH_CAPABILITIES.map(str::to_owned).to_vec(),
         installation: partition.installation.to_string(),
         epoch: partition.epoch,
         lease: Some(duration_to_proto(shared.timing.lease)),

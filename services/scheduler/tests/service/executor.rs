@@ -184,14 +184,7 @@ impl Executor {
             run_secrets: Arc::new(|_| Reply::Done),
             schedule_secrets: Arc::new(|_| Reply::Done),
             checks: Arc::new(|_| None),
-            capabilities: [
-                windlass_api::SECRETS_CAPABILITY,
-                windlass_api::RUN_SECRETS_CAPABILITY,
-                windlass_api::SCHEDULE_SECRETS_CAPABILITY,
-                windlass_api::CLUSTER_CHECK_CAPABILITY,
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            capabilities: windlass_api::DISPATCH_CAPABILITIES.map(str::to_owned).to_vec(),
         }
     }
 
